@@ -1,0 +1,55 @@
+"""The CloudEvents 1.0 JSON text of an event, written once when it is recorded and only joined afterwards.
+
+What the journal keeps is the text from ``"id"`` to the closing brace. The opening (version, source, sequence) is
+put in front when it is read, because the sequence is known only after the INSERT and the source belongs to the
+outbox. Parsing and writing JSON again would cost the flusher a factor of three.
+Attributes: https://github.com/cloudevents/spec, version 1.0.2, with its extensions Sequence and Partitioning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchclient.core.jsontext import quote
+from orchclient.core.timestamps import rfc3339
+
+TYPE_PREFIX = "dev.orchclient."
+SCHEMA_BASE = "https://orchclient.dev/schemas/"
+
+
+def lane_text(task: str, agent: str) -> str:
+    """The part of the text that is the same for every event of one agent's task."""
+    subject = quote(task)
+    return f'"subject":{subject},"partitionkey":{subject},"agentid":{quote(agent)}'
+
+
+def body_text(
+    event_id: str,
+    type_: str,
+    lane: str,
+    priority: str,
+    recorded_us: int,
+    data: str,
+    traceparent: str | None = None,
+) -> str:
+    """The text that the journal keeps. ``lane`` comes from ``lane_text``, ``data`` is JSON text."""
+    trace = f',"traceparent":{quote(traceparent)}' if traceparent else ""
+    return (
+        f'"id":"{event_id}","type":"{TYPE_PREFIX}{type_}",{lane},"time":"{rfc3339(recorded_us)}",'
+        f'"priority":"{priority}"{trace},"dataschema":"{SCHEMA_BASE}{type_}.json","data":{data}}}'
+    )
+
+
+def opening(source: str) -> str:
+    """What stands in front of every event of ``source`` (a UUID), up to its 20 digits of sequence."""
+    return f'{{"specversion":"1.0","source":"urn:uuid:{source}","sequence":"'
+
+
+def event_text(opening_: str, seq: int, body: str) -> str:
+    """One complete CloudEvent: the opening, the sequence and the stored body."""
+    return f'{opening_}{seq:020d}",{body}'
+
+
+def batch_text(events: Sequence[str]) -> bytes:
+    """A body of ``application/cloudevents-batch+json``."""
+    return ("[" + ",".join(events) + "]").encode()

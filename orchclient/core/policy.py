@@ -1,0 +1,187 @@
+"""The delivery decision: what an answer means for the events that were sent. A pure function and one table.
+
+Sources: the product's decision table (docs/wire.md, "What the client does with an answer"); Retry-After is RFC 9110,
+section 10.2.3. Servers are not trusted: only ids that were in the request count, every text is escaped and cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+from attrs import field, frozen
+
+from orchclient.core.http import HttpOutcome, HttpReply, NoReply
+from orchclient.core.timestamps import microseconds
+
+RETRY_AFTER_CAP_S = 3600.0
+TEXT_CAP = 200
+
+
+class Action(StrEnum):
+    """What to do with a batch after an attempt."""
+
+    SETTLE = "settle"  # each event as ``Verdict.items`` says
+    BACK_OFF = "back_off"  # the destination is in trouble: wait and send again, no attempt limit
+    PAUSE = "pause"  # the destination refuses us: keep everything, probe seldom
+    DISABLE = "disable"  # the destination is gone until it is configured again: keep everything
+    BISECT = "bisect"  # one of these events is refused: find it
+    HALVE = "halve"  # too large: send fewer and remember
+
+
+class Fate(StrEnum):
+    """What became of one event in an attempt."""
+
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    RETRY = "retry"
+    UNKNOWN = "unknown"  # not in the answer: not delivered
+
+
+@frozen
+class Item:
+    """The fate of one event, with the receiver's code and text (printable ASCII, cut)."""
+
+    fate: Fate
+    reason: str = ""
+
+
+@frozen
+class Verdict:
+    """The decision about one attempt. ``items`` has one entry for each event of the batch when settling."""
+
+    action: Action
+    reason: str = ""
+    retry_after_s: float = 0.0
+    items: Mapping[str, Item] = field(factory=dict)
+    inbox_pending: int = 0
+
+
+_BY_STATUS: dict[int, Action] = {
+    408: Action.BACK_OFF,
+    425: Action.BACK_OFF,
+    429: Action.BACK_OFF,
+    401: Action.PAUSE,
+    403: Action.PAUSE,
+    404: Action.PAUSE,
+    405: Action.PAUSE,
+    407: Action.PAUSE,
+    410: Action.DISABLE,
+    413: Action.HALVE,
+    501: Action.BISECT,
+    505: Action.BISECT,
+}
+_BY_CLASS: dict[int, Action] = {
+    1: Action.BACK_OFF,
+    2: Action.SETTLE,
+    3: Action.PAUSE,
+    4: Action.BISECT,
+    5: Action.BACK_OFF,
+}
+_FATES = {"accepted": Fate.DELIVERED, "duplicate": Fate.DELIVERED, "rejected": Fate.DEAD, "retry": Fate.RETRY}
+
+
+def action_for(status: int) -> Action:
+    """The row of the decision table for an HTTP status; a status that is none means trouble at the other end."""
+    return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Action.BACK_OFF)
+
+
+def decide(outcome: HttpOutcome, ids: Sequence[str], now_us: int) -> Verdict:
+    """What an orchestrator's answer means for the events ``ids`` that were sent, in their order."""
+    if isinstance(outcome, NoReply):
+        return Verdict(Action.BACK_OFF, f"{outcome.reason}: {outcome.detail}".rstrip(": "))
+    action = action_for(outcome.status)
+    if action is Action.SETTLE:
+        return _settled(outcome, ids)
+    wait_s = retry_after_s(outcome.headers.get("retry-after"), now_us) if action is Action.BACK_OFF else 0.0
+    return Verdict(action, _refusal(outcome), wait_s)
+
+
+def _settled(reply: HttpReply, ids: Sequence[str]) -> Verdict:
+    document = _json_object(reply.body)
+    if document is None and not _says_plainly_ok(reply):
+        return Verdict(Action.BACK_OFF, f"HTTP {reply.status} with an answer that is not a JSON object")
+    results = (document or {}).get("results")
+    if results is None:
+        return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, Item(Fate.DELIVERED)))
+    found = _items(results, frozenset(ids)) if isinstance(results, list) else {}
+    if not found:
+        return Verdict(Action.BACK_OFF, "the answer's results name none of the events sent")
+    missing = Item(Fate.UNKNOWN, "missing from the answer's results")
+    items = {id_: found.get(id_, missing) for id_ in ids}
+    return Verdict(Action.SETTLE, "answered per event", items=items, inbox_pending=_inbox_pending(document))
+
+
+def _says_plainly_ok(reply: HttpReply) -> bool:
+    """Whether a 2xx that is no JSON can be believed: empty or plain text, but not a captive portal's page."""
+    body = reply.body.strip()
+    return not body or (
+        reply.headers.get("content-type", "").startswith("text/plain") and body[:1] not in b"<[{"
+    )
+
+
+def _items(results: list[Any], asked: frozenset[str]) -> dict[str, Item]:
+    """Fates by id, for ids that were asked about; the first entry of an id counts."""
+    items: dict[str, Item] = {}
+    for result in results[: 4 * len(asked) + 16]:
+        if not isinstance(result, dict):
+            continue
+        id_, status = result.get("id"), result.get("status")
+        if isinstance(id_, str) and id_ in asked and isinstance(status, str) and status in _FATES:
+            items.setdefault(id_, Item(_FATES[status], _reason(result)))
+    return items
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    parts = (result.get("code"), result.get("detail"))
+    return ": ".join(printable(part) for part in parts if isinstance(part, str) and part)
+
+
+def _inbox_pending(document: Mapping[str, Any] | None) -> int:
+    inbox = document.get("inbox") if document else None
+    pending = inbox.get("pending") if isinstance(inbox, dict) else None
+    return pending if isinstance(pending, int) and 0 <= pending < 2**31 else 0
+
+
+def _refusal(reply: HttpReply) -> str:
+    """The status and what the receiver says of it (RFC 9457: title and detail), as one printable line."""
+    problem = _json_object(reply.body) or {}
+    parts = [problem.get(member) for member in ("title", "detail")]
+    said = ": ".join(printable(part) for part in parts if isinstance(part, str) and part)
+    return f"HTTP {reply.status}" + (f" {said}" if said else "")
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def printable(text: str, cap: int = TEXT_CAP) -> str:
+    """Text from outside as printable ASCII of at most ``cap`` characters: safe in a log, a table and a terminal."""
+    escaped = ascii(text[:cap])[1:-1]
+    return escaped if len(escaped) <= cap else escaped[: cap - 3] + "..."
+
+
+def retry_after_s(value: str | None, now_us: int) -> float:
+    """Seconds of a Retry-After header (a number or an HTTP date), clamped to 0 to 3600; 0 when it is unusable."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), RETRY_AFTER_CAP_S)
+    try:
+        seconds = float(text) if text.replace(".", "", 1).isdigit() else _seconds_until(text, now_us)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_CAP_S)
+
+
+def _seconds_until(http_date: str, now_us: int) -> float:
+    moment = parsedate_to_datetime(http_date)
+    if moment.tzinfo is None:
+        raise ValueError("a date without a zone")
+    return (microseconds(moment) - now_us) / 1e6

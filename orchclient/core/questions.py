@@ -1,0 +1,107 @@
+"""Questions to a person: their checked form, and the digest of what the person is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchclient.core.errors import InvalidEvent
+from orchclient.core.jsontext import encode, json_text
+
+_MEMBERS = frozenset({"id", "text", "options", "recommended"})
+
+
+def checked_questions(
+    questions: object, options: Sequence[Any] | None, recommended: str | Sequence[str | None] | None
+) -> list[dict[str, Any]]:
+    """Questions as ``[{"id", "text", "options"?, "recommended"?}]``.
+
+    ``questions`` is one text, or a list of texts or of mappings of that form. ``options`` is a list of texts for a
+    single question, or one such list (or None) per question; ``recommended`` likewise. Ids default to q1, q2, ...
+    """
+    asked = _listed(questions)
+    forms = [_form(question, number) for number, question in enumerate(asked)]
+    _spread(forms, "options", options, is_one=lambda value: all(isinstance(option, str) for option in value))
+    _spread(forms, "recommended", recommended, is_one=lambda value: isinstance(value, str))
+    for number, form in enumerate(forms):
+        _check(form, number)
+    ids = [form["id"] for form in forms]
+    if len(set(ids)) < len(ids):
+        raise InvalidEvent("questions", "has two questions with the same id: answers could not be told apart")
+    return forms
+
+
+def content_digest(shown: Mapping[str, Any]) -> str:
+    """``sha256:`` and 64 hex digits over the canonical JSON (sorted keys, no spaces, UTF-8) of what is shown."""
+    from hashlib import sha256  # 2 ms of import that only agents pay that ask
+
+    plain = json.loads(json_text(shown))
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + sha256(canonical.encode()).hexdigest()
+
+
+def _listed(questions: object) -> list[Any]:
+    if isinstance(questions, str | Mapping):
+        return [questions]
+    if not isinstance(questions, Sequence):
+        raise InvalidEvent("questions", f"must be text or a list of texts, not {type(questions).__name__}")
+    if not questions:
+        raise InvalidEvent("questions", "is empty: ask at least one question")
+    return list(questions)
+
+
+def _form(question: object, number: int) -> dict[str, Any]:
+    path = f"$[{number}]"
+    if isinstance(question, str):
+        return {"id": f"q{number + 1}", "text": question}
+    if not isinstance(question, Mapping):
+        raise InvalidEvent("questions", f"must be text or a mapping, not {type(question).__name__}", path)
+    unknown = [str(member) for member in question if member not in _MEMBERS]
+    if unknown:
+        raise InvalidEvent(
+            "questions", f"has the unknown member {unknown[0]!r}; known: {', '.join(sorted(_MEMBERS))}", path
+        )
+    return {"id": f"q{number + 1}", **question}
+
+
+def _spread(forms: list[dict[str, Any]], member: str, value: Any, is_one: Any) -> None:
+    """Give each question its part of an argument that was given for all."""
+    if value is None:
+        return
+    parts = [value] if len(forms) == 1 and is_one(value) else value
+    if isinstance(parts, str) or not isinstance(parts, Sequence) or len(parts) != len(forms):
+        raise InvalidEvent(
+            member, f"must have one entry per question ({len(forms)}), each for its question or None"
+        )
+    for form, part in zip(forms, parts, strict=True):
+        if part is not None:
+            form[member] = part
+
+
+def _check(form: dict[str, Any], number: int) -> None:
+    path = f"$[{number}]"
+    for member in ("id", "text"):
+        if not isinstance(form.get(member), str) or not form[member].strip():
+            raise InvalidEvent("questions", f"{member} must be text that is not empty", f"{path}.{member}")
+    options = form.get("options")
+    if options is not None:
+        form["options"] = options = _checked_options(options, path)
+    recommended = form.get("recommended")
+    if recommended is not None and (
+        not isinstance(recommended, str) or (options and recommended not in options)
+    ):
+        raise InvalidEvent(
+            "recommended", f"is {encode(str(recommended))}, which is not among the options", path
+        )
+
+
+def _checked_options(options: object, path: str) -> list[str]:
+    if isinstance(options, str) or not isinstance(options, Sequence) or not options:
+        raise InvalidEvent("options", "must be a list of at least one text", path)
+    for option in options:
+        if not isinstance(option, str) or not option.strip():
+            raise InvalidEvent("options", "must be texts that are not empty", path)
+    if len(set(options)) < len(options):
+        raise InvalidEvent("options", "contains the same text twice", path)
+    return list(options)

@@ -1,0 +1,223 @@
+"""What each verb says: its arguments checked and put into the members of an event's data. Pure.
+
+The members are the wire contract's (docs/wire.md); the side effects on the task are the product's: asking makes it
+clarification_needed, completing completes it at 100 %, a fatal error fails it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import define
+
+from orchclient.core.errors import InvalidEvent
+from orchclient.core.escalation import escalation_priority
+from orchclient.core.events import STEP_COMPLETED, STEP_WAITING, EventType, NotificationPriority, TaskStatus
+from orchclient.core.quality import quality_score
+from orchclient.core.questions import checked_questions, content_digest
+from orchclient.core.timestamps import microseconds, rfc3339
+
+Data = dict[str, Any]
+
+
+@define
+class Draft:
+    """An event before it has an id and a time. ``status`` is the task's state after it, None for no change."""
+
+    type: str
+    task_id: str
+    data: Data
+    priority: str = "low"
+    status: str | None = None
+    synced: bool = True  # durable against power loss when the call returns, whatever it says
+
+
+_STATUSES = {status.value: status.value for status in TaskStatus}
+_PRIORITIES = {priority.value: priority.value for priority in NotificationPriority}
+
+
+def status_update(
+    task_id: str,
+    status: TaskStatus | str,
+    metadata: Mapping[str, Any] | None,
+    progress_percentage: float | None,
+    current_step: str | None,
+    attempt: int | None = None,
+) -> Draft:
+    """A task's state; only the members that were given are said, so that the others stay as they were."""
+    state = _word("status", status, _STATUSES)
+    data: Data = {"task_id": task_id, "status": state}
+    if progress_percentage is not None:
+        data["progress_percentage"] = _progress(progress_percentage)
+    if current_step is not None:
+        data["current_step"] = _text("current_step", current_step)
+    if metadata is not None:
+        data["metadata"] = _object("metadata", metadata)
+    if attempt is not None:
+        data["attempt"] = attempt
+    return Draft(EventType.TASK_STATUS, task_id, data, status=state, synced=False)
+
+
+def clarification_request(
+    event_id: str,
+    task_id: str,
+    questions: object,
+    priority: NotificationPriority | str,
+    context: Mapping[str, Any] | None,
+    options: Sequence[Any] | None,
+    recommended: str | Sequence[str | None] | None,
+    default: Any,
+    deadline: datetime | None,
+    key: str | None,
+) -> Draft:
+    """Questions to a person. The digest covers what the person is shown, so that an answer can be held against it."""
+    shown: Data = {
+        "questions": checked_questions(questions, options, recommended),
+        "context": _object("context", context or {}),
+    }
+    if default is not None:
+        shown["default"] = default
+    if deadline is not None:
+        shown["deadline"] = rfc3339(microseconds(_aware("deadline", deadline)))
+    urgency = _word("priority", priority, _PRIORITIES)
+    data = {
+        "task_id": task_id,
+        "clarification_id": event_id,
+        **shown,
+        "priority": urgency,
+        "status": TaskStatus.CLARIFICATION_NEEDED.value,
+        "current_step": STEP_WAITING,
+        "content_digest": content_digest(shown),
+    }
+    if key is not None:
+        data["key"] = _text("key", key)
+    return Draft(
+        EventType.CLARIFICATION_REQUESTED, task_id, data, urgency, TaskStatus.CLARIFICATION_NEEDED.value
+    )
+
+
+def clarification_withdrawal(task_id: str, clarification_id: str, reason: str) -> Draft:
+    """The question is not asked any more."""
+    data = {"task_id": task_id, "clarification_id": clarification_id, "reason": _text("reason", reason)}
+    return Draft(EventType.CLARIFICATION_WITHDRAWN, task_id, data)
+
+
+def completion_report(
+    event_id: str,
+    task_id: str,
+    pr_url: str | None,
+    test_results: Mapping[str, Any],
+    artifacts: Mapping[str, Any] | None,
+    review: bool,
+) -> Draft:
+    """The result, with its quality score."""
+    results = _object("test_results", test_results)
+    data: Data = {
+        "task_id": task_id,
+        "status": TaskStatus.COMPLETED.value,
+        "progress_percentage": 100,
+        "current_step": STEP_COMPLETED,
+        "pr_url": None if pr_url is None else _text("pr_url", pr_url),
+        "test_results": results,
+        "artifacts": _object("artifacts", artifacts or {}),
+        "quality_score": quality_score(results),
+        "review": bool(review),
+    }
+    if review:
+        data["review_id"] = event_id
+    return Draft(
+        EventType.TASK_COMPLETED, task_id, data, NotificationPriority.MEDIUM.value, TaskStatus.COMPLETED.value
+    )
+
+
+def error_escalation(
+    task_id: str,
+    error_type: str,
+    error_message: str,
+    recovery_attempts: int,
+    context: Mapping[str, Any] | None,
+    fatal: bool,
+    dedup_key: str | None,
+    traceback: str | None = None,
+    recovery_history: Iterable[Mapping[str, Any]] = (),
+) -> Draft:
+    """A call for help, with the priority of the matrix."""
+    attempts = _count("recovery_attempts", recovery_attempts)
+    kind = _text("error_type", error_type)
+    if not kind.strip():
+        raise InvalidEvent(
+            "error_type", "must not be empty: name the kind of error, such as 'github_api_auth'"
+        )
+    priority = escalation_priority(kind, attempts).value
+    data: Data = {
+        "task_id": task_id,
+        "error_type": kind,
+        "error_message": _text("error_message", error_message),
+        "recovery_attempts": attempts,
+        "context": _object("context", context or {}),
+        "fatal": bool(fatal),
+        "priority": priority,
+    }
+    history = list(recovery_history)
+    optional = {"dedup_key": dedup_key, "traceback": traceback, "recovery_history": history or None}
+    data |= {member: value for member, value in optional.items() if value is not None}
+    if fatal:
+        data["status"] = TaskStatus.FAILED.value
+    return Draft(
+        EventType.ERROR_ESCALATED, task_id, data, priority, TaskStatus.FAILED.value if fatal else None
+    )
+
+
+def _word(argument: str, value: object, words: Mapping[str, str]) -> str:
+    """The plain text of a state or priority, given as text or as a member."""
+    found = words.get(value) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidEvent(argument, f"is {value!r:.60}; it must be one of {', '.join(words)}")
+    return found
+
+
+def _progress(value: object) -> float:
+    """Progress between 0 and 100; agents that count beyond are clamped, not refused."""
+    if type(value) is int:
+        return 0 if value < 0 else 100 if value > 100 else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidEvent("progress_percentage", f"must be a finite number, not {value!r:.60}")
+    return min(max(value, 0), 100)
+
+
+def _text(argument: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidEvent(argument, f"must be text, not {type(value).__name__}")
+    return value
+
+
+def _count(argument: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidEvent(argument, f"must be a whole number of at least 0, not {value!r:.60}")
+    return value
+
+
+def _object(argument: str, value: object) -> Data:
+    if type(value) is not dict and not isinstance(
+        value, Mapping
+    ):  # asking the type first: an ABC is slow to ask
+        raise InvalidEvent(argument, f"must be a mapping with text keys, not {type(value).__name__}")
+    for name in value:
+        if not isinstance(name, str):
+            raise InvalidEvent(
+                argument, f"has the key {name!r:.60} of type {type(name).__name__}: keys are text"
+            )
+    return value if type(value) is dict else dict(value)
+
+
+def _aware(argument: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise InvalidEvent(argument, f"must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidEvent(
+            argument, "has no time zone: pass an aware datetime, such as datetime.now(UTC) + ..."
+        )
+    return value
