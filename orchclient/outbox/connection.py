@@ -1,0 +1,121 @@
+"""Opening SQLite connections the one way that keeps events: pragmas set, read back, and busy waits bounded.
+
+Knows the file and the pragmas, not the tables. Sources: sqlite.org/pragma.html and sqlite.org/wal.html; the measured
+rules are listed in docs/architecture.md, "What SQLite needs from us".
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from orchclient.core.errors import OutboxBusy, OutboxError, OutboxFull
+
+T = TypeVar("T")
+
+BUSY_TOTAL_S = 5.0
+JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+
+# auto_vacuum must come before journal_mode: after the switch to WAL it stays 0 in silence.
+_FIRST = ("PRAGMA auto_vacuum=INCREMENTAL", "PRAGMA journal_mode=WAL")
+_EACH = {
+    "synchronous": 2,  # FULL: per connection, not stored in the file
+    "wal_autocheckpoint": 0,  # a checkpoint that meets a commit can corrupt SQLite 3.7.0 to 3.51.2
+    "mmap_size": 0,  # a file cut under a mapping kills the process
+    "trusted_schema": 0,
+    "recursive_triggers": 0,
+    "journal_size_limit": JOURNAL_SIZE_LIMIT,
+    "temp_store": 2,
+}
+_FULL_CODES = {sqlite3.SQLITE_FULL}
+_BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
+    """An autocommit connection with every pragma set and read back. Waits at most 5 s for other processes.
+
+    Raises ``OutboxError`` when the file cannot be opened or a pragma does not hold.
+    """
+    with translated(path):
+        return retry_busy(lambda: _configured(path, read_only))
+
+
+def _configured(path: str, read_only: bool) -> sqlite3.Connection:
+    con = sqlite3.connect(path, timeout=BUSY_TOTAL_S, isolation_level=None, check_same_thread=False)
+    try:
+        for statement in _FIRST:
+            con.execute(statement)
+        mode = con.execute("PRAGMA journal_mode").fetchone()[0]
+        if mode != "wal":
+            raise OutboxError(f"{path}: SQLite keeps journal_mode={mode} instead of wal; use a local file system")
+        for name, value in _EACH.items():
+            _set(con, path, name, value)
+        if read_only:
+            _set(con, path, "query_only", 1)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _set(con: sqlite3.Connection, path: str, name: str, value: int) -> None:
+    con.execute(f"PRAGMA {name}={value}").fetchall()
+    row = con.execute(f"PRAGMA {name}").fetchone()
+    # A build without a feature (mmap) answers with no row, which is as good as off.
+    if row is not None and row[0] != value:
+        raise OutboxError(f"{path}: SQLite {sqlite3.sqlite_version} keeps {name}={row[0]} instead of {value}")
+
+
+def retry_busy(attempt: Callable[[], T], total_s: float = BUSY_TOTAL_S) -> T:
+    """Run ``attempt`` until it does not meet BUSY, with jittered pauses, for at most ``total_s`` seconds.
+
+    SQLite's own timeout does not apply everywhere: the first switch of a new file to WAL by two processes, and a
+    recovery after a crash, fail at once.
+    """
+    give_up = time.monotonic() + total_s
+    while True:
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            if primary_code(error) not in _BUSY_CODES or time.monotonic() > give_up:
+                raise
+        time.sleep(random.uniform(0.002, 0.02))  # noqa: S311  jitter, not a secret
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """The primary result code of an SQLite error, 1 (SQLITE_ERROR) when it has none."""
+    code: int = getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR
+    return code & 0xFF
+
+
+_CURES = {
+    sqlite3.SQLITE_FULL: "the disk or quota is full: free space; nothing recorded before is lost",
+    sqlite3.SQLITE_IOERR: "the disk answered with an I/O error: check the disk, then run orchclient doctor",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: check that its directory exists and is yours",
+    sqlite3.SQLITE_READONLY: "the file or its file system is read-only: make it writable or set ORCHCLIENT_DB",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: run orchclient doctor",
+    sqlite3.SQLITE_NOTADB: "the file is not an outbox: set ORCHCLIENT_DB to another path, or move it away",
+    sqlite3.SQLITE_BUSY: "another process held the file for too long: see orchclient status for who",
+    sqlite3.SQLITE_LOCKED: "another connection held the table for too long",
+}
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """SQLite's errors as ours, with the path and the cure, and the cause kept."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise as_outbox_error(path, error) from error
+
+
+def as_outbox_error(path: str, error: sqlite3.Error) -> OutboxError:
+    """The error of ours that says what SQLite said, about which file, and what to do."""
+    code = primary_code(error)
+    kind = OutboxFull if code in _FULL_CODES else OutboxBusy if code in _BUSY_CODES else OutboxError
+    cure = _CURES.get(code, "run orchclient doctor")
+    return kind(f"outbox {path}: {error}; {cure}")

@@ -1,0 +1,105 @@
+"""One row per sink: how far it is settled, how it fares. Reading and settling a batch cost the same at any backlog."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import StrEnum
+from typing import Any
+
+from attrs import field, frozen
+
+from orchclient.outbox import journal
+
+
+class SinkState(StrEnum):
+    """How a sink fares, the same words from here to the command line."""
+
+    DELIVERING = "delivering"
+    WAITING = "waiting"  # backs off after a failure
+    THROTTLED = "throttled"  # the receiver said when to come back
+    PAUSED = "paused"  # the receiver refuses us: probed seldom
+    DISABLED = "disabled"  # gone until it is configured otherwise
+
+
+_COLUMNS = (
+    "name, kind, start_seq, cursor, parked, dead, expired, state, reason, failures, next_try_us, last_success_us, "
+    "last_error, last_error_us, target, epoch"
+)
+
+
+@frozen
+class SinkRow:
+    """A sink as the outbox knows it. Everything up to ``cursor`` is delivered, parked, dead or expired."""
+
+    name: str
+    kind: str
+    start_seq: int
+    cursor: int
+    parked: int = 0
+    dead: int = 0
+    expired: int = 0
+    state: SinkState = field(default=SinkState.DELIVERING, converter=SinkState)
+    reason: str = ""
+    failures: int = 0
+    next_try_us: int | None = None
+    last_success_us: int | None = None
+    last_error: str = ""
+    last_error_us: int | None = None
+    target: str = ""
+    epoch: int = 0
+
+    @property
+    def delivered(self) -> int:
+        """Events that the receiver has. Derived: every event is delivered, pending, dead or expired."""
+        return self.cursor - self.start_seq - self.parked - self.dead - self.expired
+
+    def pending(self, last_seq: int) -> int:
+        """Events that the receiver will get: behind the cursor, or parked."""
+        return last_seq - self.cursor + self.parked
+
+
+def sink(con: sqlite3.Connection, name: str) -> SinkRow | None:
+    """The row of a sink."""
+    row = con.execute(f"SELECT {_COLUMNS} FROM sinks WHERE name = ?", (name,)).fetchone()
+    return SinkRow(*row) if row else None
+
+
+def sinks(con: sqlite3.Connection) -> list[SinkRow]:
+    """All sinks that this outbox ever served, by name."""
+    return [SinkRow(*row) for row in con.execute(f"SELECT {_COLUMNS} FROM sinks ORDER BY name")]
+
+
+def add_sink(con: sqlite3.Connection, name: str, kind: str, target: str, now_us: int, *, from_beginning: bool) -> None:
+    """Give a sink its cursor, at the beginning of the journal or at its end; a known sink keeps its place.
+
+    ``target`` tells one configuration from another: when it changes, a sink that was disabled is tried again.
+    """
+    start = max(journal.first_seq(con) - 1, 0) if from_beginning else journal.last_seq(con)
+    con.execute(
+        "INSERT INTO sinks (name, kind, start_seq, cursor, target, created_us) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET target = excluded.target, state = 'delivering', reason = '', "
+        "failures = 0, next_try_us = NULL WHERE target <> excluded.target",
+        (name, kind, start, start, target, now_us),
+    )
+
+
+def advance(con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int) -> bool:
+    """Move a cursor if it still stands where the batch was read and the flusher's epoch still holds.
+
+    False means that another flusher took over in between: the result of this attempt is stale and must be dropped.
+    """
+    moved = con.execute(
+        "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ? AND epoch = ?",
+        (to_seq, name, from_seq, epoch),
+    ).rowcount
+    return moved == 1
+
+
+def note(con: sqlite3.Connection, name: str, epoch: int, **columns: Any) -> bool:
+    """Write how a sink fares, so that every process can tell; False when the epoch is over."""
+    assignments = ", ".join(f"{column} = :{column}" for column in columns)
+    noted = con.execute(
+        f"UPDATE sinks SET {assignments} WHERE name = :name AND epoch = :epoch",
+        columns | {"name": name, "epoch": epoch},
+    ).rowcount
+    return noted == 1

@@ -1,0 +1,48 @@
+"""Who an outbox is: a random ``source`` that scopes the sequence numbers, and from which event on it holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_right
+
+from attrs import frozen
+
+
+@frozen
+class Identities:
+    """The sources of an outbox by the first event they cover, in order."""
+
+    firsts: tuple[int, ...]
+    sources: tuple[str, ...]
+
+    def of(self, seq: int) -> str:
+        """The source under which the event at ``seq`` is sent."""
+        return self.sources[max(bisect_right(self.firsts, seq) - 1, 0)]
+
+    @property
+    def newest(self) -> str:
+        """The source of events recorded from now on."""
+        return self.sources[-1]
+
+
+def identities(con: sqlite3.Connection) -> Identities:
+    """Every identity this outbox had."""
+    rows = con.execute("SELECT first_seq, source FROM identities ORDER BY first_seq").fetchall()
+    return Identities(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
+
+
+def ensure(con: sqlite3.Connection, source: str, now_us: int) -> None:
+    """Give a new outbox its identity; one that has an identity keeps it."""
+    con.execute(
+        "INSERT INTO identities (first_seq, source, since_us, reason) "
+        "SELECT 1, ?, ?, 'created' WHERE NOT EXISTS (SELECT 1 FROM identities)",
+        (source, now_us),
+    )
+
+
+def renew(con: sqlite3.Connection, source: str, first_seq: int, now_us: int, reason: str) -> None:
+    """Send the events from ``first_seq`` on under a new source."""
+    con.execute(
+        "INSERT OR REPLACE INTO identities (first_seq, source, since_us, reason) VALUES (?, ?, ?, ?)",
+        (max(first_seq, 1), source, now_us, reason),
+    )

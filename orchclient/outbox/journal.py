@@ -1,0 +1,221 @@
+"""The journal: append one event, read the next ones, find one by id. Statements only; transactions are the writer's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from zlib import crc32
+
+from attrs import frozen
+
+from orchclient.core.batching import BatchLimit
+from orchclient.core.events import Event
+
+_INSERT = "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "seq, id, task, agent, type, priority, recorded_us, crc, body"
+
+
+@frozen
+class Entry:
+    """One event as the journal holds it."""
+
+    seq: int
+    id: str
+    task: str
+    agent: str
+    type: str
+    priority: str
+    recorded_us: int
+    crc: int
+    body: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the text is what was recorded: bits that flip on a disk are not noticed by SQLite."""
+        return crc32(self.body.encode()) == self.crc
+
+
+class Known:
+    """What this process knows of the journal's end and of each task's last status; changed under the writer's lock.
+
+    It decides only what must be synced: a status that is not known to be the task's last one counts as a change.
+    """
+
+    __slots__ = ("last_seq", "needs_sync", "statuses")
+
+    def __init__(self, last_seq: int) -> None:
+        self.last_seq = last_seq
+        self.statuses: dict[str, str] = {}
+        self.needs_sync = False
+
+    def forget(self) -> None:
+        """Believe nothing: a commit failed, or the files were changed."""
+        self.statuses.clear()
+
+    def meet_foreign_events(self, con: sqlite3.Connection, seq: int) -> None:
+        """Another process recorded before ``seq``: what is believed of those tasks may be wrong."""
+        if seq <= self.last_seq or len(self.statuses) > KNOWN_TASKS:
+            self.forget()
+        for task in tasks_between(con, self.last_seq, seq):
+            self.statuses.pop(task, None)
+
+
+KNOWN_TASKS = 10_000
+
+
+class Append:
+    """The writer's work for one event. Run twice, it stores the event once."""
+
+    __slots__ = ("_event", "_known", "_ran", "_status", "_synced")
+
+    def __init__(self, event: Event, status: str | None, synced: bool, known: Known) -> None:
+        self._event = event
+        self._status = status
+        self._synced = synced
+        self._known = known
+        self._ran = False
+
+    def __call__(self, con: sqlite3.Connection) -> int:
+        """Store the event and return its ``seq``."""
+        event, known = self._event, self._known
+        if self._ran:
+            stored = _seq_of(con, event.id)
+            if stored:
+                return stored
+        self._ran = True
+        seq: int = con.execute(_INSERT, event).lastrowid  # type: ignore[assignment]
+        if seq != known.last_seq + 1:
+            known.meet_foreign_events(con, seq)
+        known.last_seq = seq
+        status = self._status
+        if status is not None and known.statuses.get(event.task) != status:
+            known.statuses[event.task] = status
+            known.needs_sync |= not self._synced
+        return seq
+
+
+RECENT = 10_000
+
+
+def _seq_of(con: sqlite3.Connection, event_id: str) -> int | None:
+    """Where an event that was just tried is, if it was stored: among the newest, or nowhere."""
+    row = con.execute("SELECT seq FROM events WHERE seq > ? AND id = ?", (last_seq(con) - RECENT, event_id)).fetchone()
+    return row[0] if row else None
+
+
+def last_seq(con: sqlite3.Connection) -> int:
+    """The ``seq`` of the newest event, 0 when there was none. The newest row is never pruned."""
+    row = con.execute("SELECT seq FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    return row[0] if row else 0
+
+
+def first_seq(con: sqlite3.Connection) -> int:
+    """The ``seq`` of the oldest event still kept, 0 when there is none."""
+    row = con.execute("SELECT seq FROM events ORDER BY seq LIMIT 1").fetchone()
+    return row[0] if row else 0
+
+
+def recorded_us(con: sqlite3.Connection, seq: int) -> int | None:
+    """When the first event from ``seq`` on was recorded; None when there is none."""
+    row = con.execute("SELECT recorded_us FROM events WHERE seq >= ? ORDER BY seq LIMIT 1", (seq,)).fetchone()
+    return row[0] if row else None
+
+
+def tasks_between(con: sqlite3.Connection, after_seq: int, before_seq: int) -> set[str]:
+    """The tasks with events strictly between two places."""
+    rows = con.execute("SELECT DISTINCT task FROM events WHERE seq > ? AND seq < ?", (after_seq, before_seq))
+    return {task for (task,) in rows}
+
+
+def read_next(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[Entry]:
+    """The events behind ``after_seq`` that fit into one batch, in order; at least one if there is any."""
+    query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+    return _take(con.execute(query, (after_seq, limit.events)), limit)
+
+
+def read_lane(con: sqlite3.Connection, sink: str, task: str, limit: BatchLimit) -> list[Entry]:
+    """The oldest parked events of a task for a sink that fit into one batch, in order."""
+    query = f"""
+        SELECT {", ".join("e." + name for name in _COLUMNS.split(", "))}
+        FROM work AS w JOIN events AS e ON e.seq = w.seq
+        WHERE w.sink = ? AND w.state = 'parked' AND w.task = ? ORDER BY w.seq LIMIT ?"""
+    return _take(con.execute(query, (sink, task, limit.events)), limit)
+
+
+# What the envelope puts in front of a stored body.
+OPENING_BYTES = 110
+
+
+def _take(rows: sqlite3.Cursor, limit: BatchLimit) -> list[Entry]:
+    # Row by row, so that 500 events of a megabyte are never in memory together.
+    taken: list[Entry] = []
+    total = 2
+    for row in rows:
+        total += len(row[-1]) + OPENING_BYTES
+        if total > limit.bytes and taken:
+            break
+        taken.append(Entry(*row))
+    rows.close()
+    return taken
+
+
+def read_range(con: sqlite3.Connection, after_seq: int, up_to_seq: int) -> Iterator[Entry]:
+    """Every event with ``after_seq < seq <= up_to_seq``, in order."""
+    rows = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after_seq, up_to_seq))
+    return (Entry(*row) for row in rows)
+
+
+def read_one(con: sqlite3.Connection, seq: int) -> Entry | None:
+    """The event at ``seq``, None when it is pruned or not recorded yet."""
+    row = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
+    return Entry(*row) if row else None
+
+
+def newest(con: sqlite3.Connection, task: str | None = None) -> Iterator[Entry]:
+    """Events, newest first, of one task or of all."""
+    rows = con.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE :task IS NULL OR task = :task ORDER BY seq DESC", {"task": task}
+    )
+    return (Entry(*row) for row in rows)
+
+
+def find(con: sqlite3.Connection, prefix: str, at_most: int = 2) -> list[Entry]:
+    """Events whose id begins with ``prefix`` (hexadecimal digits and dashes), at most ``at_most`` of them.
+
+    There is no index on the id: it would write one more page for every event. An id begins with its milliseconds, so
+    the place is found by bisecting the journal's times; where a clock that jumped broke their order, by reading all.
+    """
+    if not prefix or prefix.strip("0123456789abcdef-"):
+        return []
+    low_us, high_us = _time_window(prefix.replace("-", "")[:12])
+    window = _first_at(con, low_us), _first_at(con, high_us)
+    return _with_prefix(con, prefix, window, at_most) or _with_prefix(con, prefix, (0, MAX_SEQ), at_most)
+
+
+MAX_SEQ = 2**63 - 1
+
+
+def _time_window(digits: str) -> tuple[int, int]:
+    """The microseconds between which ids that begin with these hexadecimal digits were made."""
+    return int(digits.ljust(12, "0"), 16) * 1000, (int(digits.ljust(12, "f"), 16) + 1) * 1000
+
+
+def _first_at(con: sqlite3.Connection, us: int) -> int:
+    """The first ``seq`` recorded at or after an instant, as far as the times rise with the sequence."""
+    low, high = first_seq(con), last_seq(con) + 1
+    while low < high:
+        middle = (low + high) // 2
+        at = recorded_us(con, middle)
+        if at is not None and at < us:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _with_prefix(con: sqlite3.Connection, prefix: str, window: tuple[int, int], at_most: int) -> list[Entry]:
+    rows = con.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE seq >= ? AND seq < ? AND id GLOB ? ORDER BY seq LIMIT ?",
+        (*window, prefix + "*", at_most),
+    )
+    return [Entry(*row) for row in rows]

@@ -1,0 +1,89 @@
+"""Events with what became of them, for people: newest first, by state, task or sink."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from attrs import field, frozen
+
+from orchclient.core.errors import UnknownEvent
+from orchclient.outbox import cursors, desk, journal
+from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.journal import Entry
+
+STATES = ("pending", "parked", "delivered", "dead")
+
+
+@frozen
+class Fate:
+    """What became of an event at one sink: pending, parked, delivered or dead, with the reason at the desk."""
+
+    state: str
+    reason: str = ""
+
+
+@frozen
+class Listed:
+    """An event and its fate at every sink that gets it."""
+
+    entry: Entry
+    fates: Mapping[str, Fate] = field(factory=dict)
+
+    @property
+    def state(self) -> str:
+        """The most urgent of the fates; an event that no sink gets yet is pending."""
+        states = {fate.state for fate in self.fates.values()}
+        return next((state for state in ("dead", "parked", "pending", "delivered") if state in states), "pending")
+
+
+def events(
+    con: sqlite3.Connection,
+    *,
+    limit: int,
+    task: str | None = None,
+    states: Sequence[str] = (),
+    sink: str | None = None,
+) -> list[Listed]:
+    """The newest events that fit, newest first."""
+    rows = [row for row in cursors.sinks(con) if sink in (None, row.name)]
+    listed = (_listed(con, entry, rows) for entry in _candidates(con, task, states, sink))
+    return list(islice((each for each in listed if not states or _is_in(each, states)), limit))
+
+
+def _is_in(each: Listed, states: Sequence[str]) -> bool:
+    return each.state in states or any(fate.state in states for fate in each.fates.values())
+
+
+def _candidates(con: sqlite3.Connection, task: str | None, states: Sequence[str], sink: str | None) -> Iterator[Entry]:
+    if set(states) == {"dead"}:
+        for letter in desk.dead_letters(con, sink):
+            entry = journal.read_one(con, letter.seq)
+            if entry is not None and task in (None, entry.task):
+                yield entry
+        return
+    yield from journal.newest(con, task)
+
+
+def _listed(con: sqlite3.Connection, entry: Entry, rows: Sequence[SinkRow]) -> Listed:
+    return Listed(entry, {row.name: _fate(con, entry.seq, row) for row in rows if entry.seq > row.start_seq})
+
+
+def _fate(con: sqlite3.Connection, seq: int, row: SinkRow) -> Fate:
+    if seq > row.cursor:
+        return Fate("pending")
+    at_desk = desk.fate(con, row.name, seq) if row.parked or row.dead else None
+    return Fate(*at_desk) if at_desk else Fate("delivered")
+
+
+def event(con: sqlite3.Connection, prefix: str) -> Listed:
+    """The one event whose id begins with ``prefix``. Raises ``UnknownEvent`` for none, or for more than one."""
+    found = journal.find(con, prefix.lower())
+    if not found:
+        raise UnknownEvent(f"no event with an id that begins with {prefix!r}; see orchclient list")
+    if len(found) > 1:
+        raise UnknownEvent(
+            f"more than one id begins with {prefix!r}, such as {found[0].id} and {found[1].id}: give more of it"
+        )
+    return _listed(con, found[0], cursors.sinks(con))

@@ -1,0 +1,180 @@
+"""The tables, as a list of migrations that sqlite-utils applies. A released migration is never edited.
+
+All pending migrations run in one ``BEGIN IMMEDIATE`` transaction, so a process that dies in the middle leaves the file
+as it was. sqlite-utils costs about 90 ms to import, so it is imported only when the file's ``user_version`` is old.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from orchclient.core.errors import OutboxError
+
+VERSION = 1
+
+_TABLES_1 = """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value
+) WITHOUT ROWID;
+
+-- Who this outbox is from which event on. Renewed when a file was restored, cloned or lost its tail.
+CREATE TABLE identities (
+    first_seq INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    since_us INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+
+-- No index and no AUTOINCREMENT: each would write one more page for every event. seq is not reused because the
+-- newest row is never pruned; an id is found by its time, since a UUIDv7 begins with it.
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    task TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    type TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    recorded_us INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+
+-- A fold of the journal up to meta.folded_seq; see folding.py.
+CREATE TABLE tasks (
+    task TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    status TEXT NOT NULL,
+    progress REAL,
+    step TEXT,
+    metadata TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    updated_us INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE tallies (
+    agent TEXT NOT NULL,
+    type TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    PRIMARY KEY (agent, type)
+) WITHOUT ROWID;
+
+-- delivered = cursor - start_seq - parked - dead - expired, so nothing has to be counted.
+CREATE TABLE sinks (
+    name TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    start_seq INTEGER NOT NULL,
+    cursor INTEGER NOT NULL,
+    parked INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'delivering',
+    reason TEXT NOT NULL DEFAULT '',
+    failures INTEGER NOT NULL DEFAULT 0,
+    next_try_us INTEGER,
+    last_success_us INTEGER,
+    last_error TEXT NOT NULL DEFAULT '',
+    last_error_us INTEGER,
+    target TEXT NOT NULL DEFAULT '',
+    epoch INTEGER NOT NULL DEFAULT 0,
+    holder TEXT,
+    created_us INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE work (
+    sink TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('parked', 'dead')),
+    seq INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    since_us INTEGER NOT NULL,
+    PRIMARY KEY (sink, state, seq)
+) WITHOUT ROWID;
+
+-- Tasks of which an event is parked: their later events follow it to the desk.
+CREATE TABLE lanes (
+    sink TEXT NOT NULL,
+    task TEXT NOT NULL,
+    parked INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    due_us INTEGER NOT NULL,
+    PRIMARY KEY (sink, task)
+) WITHOUT ROWID;
+CREATE INDEX lanes_by_due ON lanes (sink, due_us);
+CREATE INDEX work_by_lane ON work (sink, task, seq) WHERE state = 'parked';
+
+CREATE TABLE attempts (
+    n INTEGER PRIMARY KEY,
+    sink TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    took_ms REAL NOT NULL,
+    action TEXT NOT NULL,
+    status INTEGER,
+    reason TEXT NOT NULL
+);
+
+INSERT INTO meta (key, value) VALUES ('folded_seq', 0), ('syncs', 0), ('nudges', 0);
+"""
+
+
+def _tables_1(db: Any) -> None:
+    # executescript would commit the surrounding transaction, so the statements run one by one.
+    for statement in _TABLES_1.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1,)
+
+
+def migrate(con: sqlite3.Connection, path: str) -> None:
+    """Bring the file to ``VERSION``, in one transaction. The caller holds the gate alone.
+
+    Raises ``OutboxError`` for a file of a newer orchclient, or of another program.
+    """
+    con.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(con, path) < VERSION:
+            _apply(con)
+            con.execute(f"PRAGMA user_version={VERSION}")
+        con.execute("COMMIT")
+    except BaseException:
+        if con.in_transaction:
+            con.execute("ROLLBACK")
+        raise
+
+
+def is_current(con: sqlite3.Connection, path: str) -> bool:
+    """Whether the file needs no migration."""
+    return _version(con, path) == VERSION
+
+
+def _version(con: sqlite3.Connection, path: str) -> int:
+    version = int(con.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise OutboxError(
+            f"outbox {path} has schema {version}, this orchclient knows {VERSION}: upgrade it, or set ORCHCLIENT_DB"
+        )
+    if version == 0 and con.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise OutboxError(f"{path} is an SQLite file of another program: set ORCHCLIENT_DB to a path of its own")
+    return version
+
+
+def _apply(con: sqlite3.Connection) -> None:
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    # Plugins of sqlite-utils are other people's code, and a trigger setting of theirs would stay on our connection.
+    db = Database(con, execute_plugins=False, recursive_triggers=False)
+    migrations = Migrations("orchclient")
+    for function in _MIGRATIONS:
+        migrations(name=function.__name__.strip("_"))(function)
+    migrations.apply(db)

@@ -1,0 +1,211 @@
+"""One outbox, open in one process: record, ask, settle, keep house. Every statement is in the modules beside it.
+
+Threads may share an outbox; processes each open their own on the same file. A fork is survived: the child opens
+the file anew at its next call.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from orchclient.core.errors import OutboxError
+from orchclient.core.events import Event
+from orchclient.outbox import folding, journal, retention
+from orchclient.outbox.store import Origin, Store
+from orchclient.outbox.writer import Writer
+
+T = TypeVar("T")
+
+CHECKPOINT_AFTER = 1000
+"""Commits after which the housekeeper checkpoints: about the 1,000 pages after which SQLite does so on its own."""
+
+LOOK_AFTER = 50
+"""Events after which a recording thread looks whether it must keep house itself."""
+
+CHECKPOINT_MYSELF_AFTER = 4000
+"""Commits after which a recording thread checkpoints by itself, since nobody else does."""
+
+
+class Outbox:
+    """The outbox at ``origin.path``, created when it does not exist.
+
+    Raises ``OutboxUnsafe`` when the path is not safe, ``OutboxError`` when it cannot be opened.
+    """
+
+    def __init__(self, origin: Origin) -> None:
+        self._store = Store(origin)
+        self._writer = Writer(self._store)
+        self._closed = False
+        self._known = journal.Known(self.query(journal.last_seq))
+        self._folded_seq = self.query(folding.folded_seq)
+        self._is_held = False
+        self.on_commit: Callable[[], None] | None = None  # called after each commit of an event
+        self.on_fork: Callable[[], None] | None = None  # called in a forked child
+        _LIVE.add(self)
+
+    @property
+    def path(self) -> str:
+        """The canonical path of the database file."""
+        return self._store.path
+
+    @property
+    def has_unsynced(self) -> bool:
+        """Whether the newest commit could be taken back by a power cut."""
+        return self._writer.unsynced
+
+    def record(self, event: Event, status: str | None, synced: bool) -> int:
+        """Store an event durably and return its ``seq``; ``status`` is the task's state after it, None for no change.
+
+        Survives the death of the process at once, and power loss at once when ``synced`` or when the status differs
+        from the task's last one. Raises ``OutboxError``; then the event is not stored.
+        """
+        known, writer = self._known, self._writer
+        synced = synced or (status is not None and known.statuses.get(event.task) != status)
+        append = journal.Append(event, status, synced, known)
+        try:
+            seq: int = writer.run(append, synced, True)
+        except BaseException:
+            known.forget()
+            raise
+        if known.needs_sync:
+            self.sync()
+        if self.on_commit is not None:
+            self.on_commit()
+        if seq % LOOK_AFTER == 0:
+            self._keep_house_myself(seq)
+        return seq
+
+    def _keep_house_myself(self, seq: int) -> None:
+        """What a recording thread does when nobody else seems to: in small steps, a checkpoint when it must be."""
+        if self._writer.is_in_transaction:
+            return  # a checkpoint would wait for the gate that this thread holds
+        if seq - self._folded_seq > folding.BEHIND_AT_MOST:
+            self._fold(folding.SMALL_STEP)
+        if self._writer.commits > CHECKPOINT_MYSELF_AFTER:
+            self._checkpoint(wait=True)
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
+        """Run ``work`` in a committed transaction, together with what other threads write at the moment."""
+        result: T = self._writer.run(work, synced)
+        return result
+
+    def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask a question of the committed state. The statement must be finished before it returns."""
+        if self._closed:
+            raise OutboxError(f"outbox {self.path} is closed")
+        return self._store.query(question)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection in an open transaction, synced when the block ends without an exception.
+
+        Events that this thread records inside the block are part of it: they and the caller's own statements are
+        durable together or not at all. Other threads wait meanwhile.
+        """
+        try:
+            with self._writer.transaction() as con:
+                yield con
+        except BaseException:
+            self._known.forget()
+            raise
+        if self.on_commit is not None:
+            self.on_commit()
+
+    def sync(self) -> None:
+        """Make everything committed so far survive power loss."""
+        self._known.needs_sync = False
+        self._writer.run(_write_something, True)
+
+    def keep_house(self) -> None:
+        """What somebody must do now and then: fold the journal, keep the -wal small."""
+        while self._fold(folding.STEP):
+            pass
+        if self._writer.commits > CHECKPOINT_AFTER:
+            self._checkpoint(wait=self._writer.commits > CHECKPOINT_MYSELF_AFTER)
+
+    def _fold(self, step: int) -> bool:
+        """Fold one step if there is a whole one; whether there is another."""
+        behind = self.query(folding.behind)
+        if behind < step:
+            return False
+        fold = self.query(lambda con: folding.fold(con, step))
+        self.write(fold.write)
+        self._folded_seq = fold.to_seq
+        return behind - step >= step
+
+    def _checkpoint(self, *, wait: bool) -> None:
+        if self._store.checkpoint(wait=wait):
+            self._writer.commits = 0
+
+    def prune(self, *, recorded_before_us: int) -> None:
+        """Forget delivered events recorded before an instant, slice by slice, and give the pages back."""
+        after_seq: int | None = 0
+        while after_seq is not None:
+            start = after_seq
+            after_seq = self.write(lambda con: retention.prune(con, start, recorded_before_us))  # noqa: B023
+        while self.write(retention.shrink):
+            pass
+
+    def close(self) -> None:
+        """Sync, fold and close. Later calls raise ``OutboxError``."""
+        if self._closed:
+            return
+        try:
+            if self._writer.unsynced:
+                self.sync()
+        finally:
+            with self._writer.lock:
+                self._closed = True
+                self._store.close()
+
+    def hold_still(self) -> None:
+        """Before a fork: wait for the commit in progress, so that the child inherits none."""
+        if not self._writer.is_in_transaction:  # the forking thread itself holds it then
+            self._is_held = self._writer.lock.acquire(timeout=FORK_WAIT_S)
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        if self._is_held:
+            self._is_held = False
+            self._writer.lock.release()
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: nothing of the parent's is used, the next call opens the file again."""
+        self._store.forget_inherited()
+        self._writer = Writer(self._store)
+        self._known.forget()
+        self._is_held = False
+        self.on_commit = None
+        if self.on_fork is not None:
+            self.on_fork()
+
+
+FORK_WAIT_S = 10.0
+
+
+def _write_something(con: sqlite3.Connection) -> None:
+    con.execute("UPDATE meta SET value = value + 1 WHERE key = 'syncs'")
+
+
+# The hooks of a fork cannot be taken back, so they are registered once and look for outboxes that are still alive.
+_LIVE: weakref.WeakSet[Outbox] = weakref.WeakSet()
+
+
+def _each_live(act: Callable[[Outbox], None]) -> Callable[[], None]:
+    def run() -> None:
+        for outbox in list(_LIVE):
+            act(outbox)
+
+    return run
+
+
+os.register_at_fork(
+    before=_each_live(Outbox.hold_still),
+    after_in_parent=_each_live(Outbox.go_on),
+    after_in_child=_each_live(Outbox.start_anew),
+)

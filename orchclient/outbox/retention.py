@@ -1,0 +1,50 @@
+"""What may be forgotten: delivered history, in slices. Dead letters, pending events and the newest row stay."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from orchclient.outbox import folding, journal
+
+SLICE = 500
+VACUUM_PAGES = 256
+VACUUM_ABOVE = 0.25
+
+
+def prunable_seq(con: sqlite3.Connection) -> int:
+    """Up to which event every sink is settled and every task is folded; 0 without any sink.
+
+    The newest event always stays: the next sequence is one more than the highest that is there.
+    """
+    lowest: int | None = con.execute("SELECT min(cursor) FROM sinks").fetchone()[0]
+    if lowest is None:
+        return 0
+    return min(lowest, folding.folded_seq(con), journal.last_seq(con) - 1)
+
+
+def prune(con: sqlite3.Connection, after_seq: int, recorded_before_us: int) -> int | None:
+    """Delete one slice of settled events that are old enough; where to go on, None when there is nothing more.
+
+    Looks at ``SLICE`` rows behind ``after_seq`` whatever they are, so a transaction stays short.
+    """
+    rows = con.execute(
+        "SELECT seq, recorded_us FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (after_seq, prunable_seq(con), SLICE),
+    ).fetchall()
+    old = [seq for seq, recorded_us in rows if recorded_us < recorded_before_us]
+    if not old:
+        return None
+    con.execute(
+        "DELETE FROM events WHERE seq >= ? AND seq <= ? AND recorded_us < ? AND seq NOT IN (SELECT seq FROM work)",
+        (old[0], old[-1], recorded_before_us),
+    )
+    return int(old[-1]) if len(rows) == SLICE else None
+
+
+def shrink(con: sqlite3.Connection) -> int:
+    """Give free pages back to the file system when they are more than a quarter; the pages given back."""
+    free: int = con.execute("PRAGMA freelist_count").fetchone()[0]
+    if free <= VACUUM_ABOVE * con.execute("PRAGMA page_count").fetchone()[0]:
+        return 0
+    con.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+    return min(free, VACUUM_PAGES)

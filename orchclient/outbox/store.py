@@ -1,0 +1,208 @@
+"""The files under an outbox: connections, the gate, whose file it is, and what a fork must not carry over.
+
+Knows paths and descriptors, and of the tables only the identity. Rules 4, 5 and 7 of "What SQLite needs from us" in
+docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import frozen
+
+from orchclient.core.errors import OutboxError
+from orchclient.outbox import files, identity
+from orchclient.outbox.connection import connect, retry_busy, translated
+from orchclient.outbox.gate import Gate
+from orchclient.outbox.migrations import is_current, migrate
+
+T = TypeVar("T")
+
+
+def _in_one_state(con: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
+    con.execute("BEGIN")
+    try:
+        return question(con)
+    finally:
+        con.execute("COMMIT")
+
+
+log = logging.getLogger("orchclient")
+
+
+@frozen
+class Origin:
+    """Where a store's file is, and how a new one comes by its identity."""
+
+    path: Path
+    new_source: Callable[[], str]  # a random UUID
+    now_us: Callable[[], int]
+    allow_network: bool = False
+
+
+class Store:
+    """Open files of one outbox in one process. Creating it opens, and if need be creates, the database."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._inherited: list[object] = []  # of a parent process: never used, closed or collected
+        self._is_closed = False
+        self._con: sqlite3.Connection | None = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        canonical = files.prepare(self._origin.path, allow_network=self._origin.allow_network)
+        self.path = str(canonical)
+        self._wal_path = self.path + "-wal"
+        self.gate = Gate(self.path + ".gate")
+        self._pid = os.getpid()
+        self._idle: list[sqlite3.Connection] = []
+        self._checkpointer: sqlite3.Connection | None = None
+        con = connect(self.path)
+        try:
+            with translated(self.path):
+                self._make_ready(con)
+                self._files = self._named_files()
+        except BaseException:
+            con.close()
+            self.gate.close()
+            raise
+        return con
+
+    def _make_ready(self, con: sqlite3.Connection) -> None:
+        if not retry_busy(lambda: is_current(con, self.path)):
+            with self.gate.alone():
+                retry_busy(lambda: migrate(con, self.path))
+        if not identity.identities(con).sources:
+            with self.gate.shared():
+                retry_busy(lambda: identity.ensure(con, self._origin.new_source(), self._origin.now_us()))
+
+    def connection(self) -> sqlite3.Connection:
+        """The writing connection; opened anew in a forked child."""
+        con = self._con
+        if con is None or self._pid != os.getpid():
+            if self._is_closed:
+                raise OutboxError(f"outbox {self.path} is closed: open a new client to go on recording")
+            if con is not None:
+                self.forget_inherited()
+            con = self._con = self._open()
+        return con
+
+    def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask a question of one consistent state, on a reading connection; BUSY is waited out, errors are ours."""
+        if self._pid != os.getpid():
+            self.connection()
+        idle = self._idle
+        with translated(self.path):
+            con = idle.pop() if idle else connect(self.path, read_only=True)
+            try:
+                return retry_busy(lambda: _in_one_state(con, question))
+            finally:
+                idle.append(con)
+
+    def _named_files(self) -> tuple[int, int, int, int]:
+        wal, database = os.lstat(self._wal_path), os.lstat(self.path)
+        return wal.st_dev, wal.st_ino, database.st_dev, database.st_ino
+
+    def is_intact(self) -> bool:
+        """Whether the path still names the files that the connection writes to.
+
+        SQLite in WAL mode does not notice when its files are removed or renamed: later commits go to a ghost. A stat
+        does (2 microseconds for both); opening the files would drop SQLite's locks.
+        """
+        try:
+            return self._named_files() == self._files
+        except OSError:
+            return False
+
+    def checkpoint(self, *, wait: bool = False) -> bool:
+        """Move the -wal's content into the database file, alone at the gate; whether it was done.
+
+        Without ``wait`` it does nothing while somebody commits.
+        """
+        if self._checkpointer is None:
+            self._checkpointer = connect(self.path)
+        gate = Gate(self.path + ".gate")  # a descriptor of its own: flock belongs to the descriptor
+        try:
+            with gate.alone() if wait else gate.try_alone() as held:
+                return held and self._move_wal(self._checkpointer)
+        finally:
+            gate.close()
+
+    def _move_wal(self, con: sqlite3.Connection) -> bool:
+        # PASSIVE never waits for readers; the next writer restarts the -wal once everything is moved.
+        with translated(self.path):
+            con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return True
+
+    def salvage(self) -> None:
+        """Bring what the lost files held into the file that the path names now, a new one if need be."""
+        from orchclient.outbox import salvage  # rare: only when files were taken away
+
+        ghost, self._con = self._con, None
+        if ghost is None:
+            raise OutboxError(f"outbox {self.path}: its files were taken away while it was being opened; try again")
+        self.gate.close()
+        self._inherited += self._idle  # they may be in use, and read the ghost
+        lock = Gate(self.path + ".salvage")  # other processes find the same loss at the same time
+        with lock.alone():
+            aside, con = self._adopt()
+            now_us, source = self._origin.now_us(), self._origin.new_source()
+            with self.gate.shared(), translated(self.path), con:
+                con.execute("BEGIN IMMEDIATE")
+                copied = salvage.copy_undelivered(ghost, con, source, now_us)
+        lock.close()
+        self._con = con
+        ghost.close()
+        log.error(
+            "outbox %s: its files were removed or replaced while in use; %s%d undelivered events were copied into the "
+            "file that is there now, under a new source. Find out what removes it.",
+            self.path,
+            f"what was left is set aside as {aside}; " if aside else "",
+            copied,
+        )
+
+    def _adopt(self) -> tuple[str, sqlite3.Connection]:
+        """Open what the path names now. A set that is not whole, or no outbox, is set aside first."""
+        from orchclient.outbox import salvage
+
+        aside = salvage.set_aside(self.path, self._origin.now_us()) if self._holds_part_of_ours() else ""
+        try:
+            return aside, self._open()
+        except OutboxError:
+            aside = salvage.set_aside(self.path, self._origin.now_us())
+            return aside, self._open()
+
+    def _holds_part_of_ours(self) -> bool:
+        """Whether the path names some of our files: a database without its -wal, or a -wal without its database."""
+        ours = {self._files[:2], self._files[2:]}
+        for path in (self._wal_path, self.path):
+            with suppress(OSError):
+                found = os.lstat(path)
+                if (found.st_dev, found.st_ino) in ours:
+                    return True
+        return False
+
+    def forget_inherited(self) -> None:
+        """In a forked child: keep the parent's connections untouched, close its lock files without unlocking.
+
+        Using, closing or collecting an inherited connection would drop the parent's locks on the files.
+        """
+        self._inherited += [self._con, self._checkpointer, *self._idle]
+        self._con = self._checkpointer = None
+        self._idle = []
+        self.gate.close()
+
+    def close(self) -> None:
+        """Close every connection and lock file."""
+        self._is_closed = True
+        for con in (*self._idle, self._checkpointer, self._con):
+            if con is not None:
+                con.close()
+        self._idle, self._checkpointer, self._con = [], None, None
+        self.gate.close()

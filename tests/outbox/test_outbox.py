@@ -1,0 +1,361 @@
+"""The store under its users: threads, processes, forks, lost files, retention, and questions about events."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+from orchclient.core.errors import OutboxError, UnknownEvent
+from orchclient.core.events import Event
+from orchclient.core.ids import uuid7
+from orchclient.outbox import cursors, desk, folding, identity, journal, listing, retention
+from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.store import Origin
+
+SECOND_US = 1_000_000
+
+
+def opened(path: Path) -> Outbox:
+    return Outbox(Origin(path, lambda: str(uuid.uuid4()), lambda: 0))
+
+
+def event(task: str = "t", us: int = 0, status: str = "testing", id_: str | None = None) -> Event:
+    id_ = id_ or uuid7(us // 1000, os.urandom(10))
+    body = f'"id":"{id_}","agentid":"a","data":{{"task_id":"{task}","status":"{status}"}}}}'
+    return Event(id_, task, "a", "task.status.v1", "low", us, crc32(body.encode()), body)
+
+
+def record(outbox: Outbox, task: str = "t", us: int = 0, status: str = "testing") -> int:
+    return outbox.record(event(task, us, status), status, False)
+
+
+@pytest.fixture
+def outbox(outbox_path: Path) -> Iterator[Outbox]:
+    made = opened(outbox_path)
+    yield made
+    made.close()
+
+
+def places(outbox: Outbox) -> list[int]:
+    return outbox.query(lambda con: [seq for (seq,) in con.execute("SELECT seq FROM events ORDER BY seq")])
+
+
+def test_places_rise_without_gaps_and_the_newest_is_never_reused(outbox: Outbox) -> None:
+    assert [record(outbox) for _ in range(3)] == [1, 2, 3]
+    outbox.write(lambda con: cursors.add_sink(con, "s", "k", "", 0, from_beginning=True))
+    outbox.write(lambda con: cursors.advance(con, "s", 0, 0, 3))
+    outbox.write(outbox.query(folding.fold).write)
+    outbox.prune(recorded_before_us=1)
+    assert places(outbox) == [3]
+    assert record(outbox) == 4
+
+
+def test_pragmas_hold_on_every_connection(outbox: Outbox) -> None:
+    def pragmas(con: sqlite3.Connection) -> list[int]:
+        names = ("wal_autocheckpoint", "mmap_size", "trusted_schema", "auto_vacuum")
+        return [con.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert outbox.query(pragmas) == [0, 0, 0, 2]
+    assert outbox.write(pragmas) == [0, 0, 0, 2]
+
+
+def synchronous(outbox: Outbox) -> int:
+    store = outbox._store
+    value: int = store.connection().execute("PRAGMA synchronous").fetchone()[0]
+    return value
+
+
+def test_progress_is_committed_without_a_sync_and_a_change_of_status_with_one(outbox: Outbox) -> None:
+    record(outbox, status="in_progress")
+    assert (synchronous(outbox), outbox.has_unsynced) == (2, False)
+    record(outbox, status="in_progress")
+    assert (synchronous(outbox), outbox.has_unsynced) == (1, True)
+    record(outbox, status="testing")
+    assert (synchronous(outbox), outbox.has_unsynced) == (2, False)
+    record(outbox, status="testing")
+    outbox.sync()
+    assert not outbox.has_unsynced
+
+
+def test_another_process_s_change_of_status_makes_ours_a_change_again(outbox_path: Path, outbox: Outbox) -> None:
+    record(outbox, status="in_progress")
+    with closing(opened(outbox_path)) as other:
+        record(other, status="testing")
+    record(outbox, status="in_progress")
+    assert not outbox.has_unsynced
+
+
+def test_many_threads_share_commits_and_each_gets_its_own_place(outbox: Outbox) -> None:
+    seen: list[int] = []
+    commits: list[str] = []
+    outbox._store.connection().set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    barrier = threading.Barrier(16)
+
+    def work(number: int) -> None:
+        barrier.wait()
+        for _ in range(25):
+            seen.append(outbox.record(event(f"t{number}"), None, True))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == list(range(1, 401)) == places(outbox)
+    assert len(commits) < 400
+
+
+def test_one_failing_work_in_a_group_hurts_no_other(outbox: Outbox) -> None:
+    first_holds, go_on = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+    seqs: list[int] = []
+
+    def hold(con: sqlite3.Connection) -> None:
+        first_holds.set()
+        go_on.wait(10)
+
+    def fail(con: sqlite3.Connection) -> None:
+        raise RuntimeError("mine alone")
+
+    def failing() -> None:
+        try:
+            outbox.write(fail)
+        except RuntimeError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=outbox.write, args=(hold,))]
+    threads[0].start()
+    assert first_holds.wait(10)
+    threads += [threading.Thread(target=failing)]
+    threads += [threading.Thread(target=lambda: seqs.append(record(outbox))) for _ in range(5)]
+    for thread in threads[1:]:
+        thread.start()
+    while len(outbox._writer._waiting) < 6:
+        threading.Event().wait(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert [str(error) for error in errors] == ["mine alone"]
+    assert sorted(seqs) == places(outbox) == [1, 2, 3, 4, 5]
+
+
+def test_a_record_whose_commit_failed_is_stored_once_when_it_is_tried_again(outbox: Outbox) -> None:
+    wanted = event()
+    append = journal.Append(wanted, None, True, outbox._known)
+    raised: list[bool] = []
+
+    def commits_and_then_fails(con: sqlite3.Connection) -> int:
+        seq = append(con)
+        if not raised:
+            raised.append(True)
+            raise sqlite3.OperationalError("disk I/O error")
+        return seq
+
+    assert outbox._writer.run(commits_and_then_fails, True, True) == 1
+    assert places(outbox) == [1]
+
+
+def _first_open(path: Path, start: threading.Barrier, codes: multiprocessing.Queue[str]) -> None:
+    try:
+        start.wait(20)
+        with closing(opened(path)) as outbox:
+            record(outbox, us=1)
+        codes.put("")
+    except BaseException as error:  # noqa: BLE001
+        codes.put(repr(error))
+
+
+def test_processes_that_open_a_new_file_at_once_all_record(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for number in range(5):
+        path = tmp_path / f"{number}.db"
+        start, codes = context.Barrier(4), context.Queue()
+        children = [context.Process(target=_first_open, args=(path, start, codes)) for _ in range(4)]
+        for child in children:
+            child.start()
+        assert [codes.get(timeout=30) for _ in children] == [""] * 4
+        for child in children:
+            child.join()
+        with closing(opened(path)) as outbox:
+            assert places(outbox) == [1, 2, 3, 4]
+            assert len(outbox.query(identity.identities).sources) == 1
+
+
+def in_child(act: Callable[[], None]) -> int:
+    """Run in a forked child; its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_child_and_its_parent_both_go_on_recording(outbox: Outbox) -> None:
+    record(outbox)
+    assert in_child(lambda: [record(outbox) for _ in range(20)] and None) == 0
+    assert record(outbox) == 22
+    assert places(outbox) == list(range(1, 23))
+    assert outbox.query(lambda con: con.execute("PRAGMA integrity_check").fetchone()[0]) == "ok"
+
+
+def test_a_fork_in_the_middle_of_other_threads_records_leaves_a_child_that_can_record(outbox: Outbox) -> None:
+    stop = threading.Event()
+    count = [0]
+
+    def work() -> None:
+        while not stop.is_set():
+            record(outbox)
+            count[0] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert [in_child(lambda: record(outbox) and None) for _ in range(10)] == [0] * 10
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(places(outbox)) == count[0] + 10
+
+
+@pytest.mark.parametrize("removed", [("",), ("-wal",), ("-wal", "-shm"), ("", "-wal", "-shm")])
+def test_files_removed_under_a_live_process_are_noticed_by_the_next_record_and_nothing_is_lost(
+    outbox: Outbox, outbox_path: Path, removed: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [event(us=n) for n in range(5)]
+    for each in ids:
+        outbox.record(each, None, False)
+    source = outbox.query(identity.identities).newest
+    for suffix in removed:
+        Path(f"{outbox_path}{suffix}").unlink()
+    outbox.record(last := event(), None, False)
+    with closing(opened(outbox_path)) as judge:
+        found = judge.query(lambda con: [row for (row,) in con.execute("SELECT id FROM events ORDER BY seq")])
+        assert sorted(found) == sorted(each.id for each in [*ids, last])
+        assert judge.query(identity.identities).newest != source
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "removed or replaced" in caplog.text
+
+
+def test_a_file_put_in_the_outbox_s_place_is_set_aside_and_nothing_is_lost(outbox: Outbox, outbox_path: Path) -> None:
+    outbox.record(first := event(), None, False)
+    outbox_path.rename(outbox_path.with_suffix(".moved"))
+    outbox_path.write_text("not a database, but long enough to look like one " * 50)
+    outbox_path.chmod(0o600)
+    outbox.record(second := event(), None, False)
+    with closing(opened(outbox_path)) as judge:
+        found = judge.query(lambda con: [row for (row,) in con.execute("SELECT id FROM events ORDER BY seq")])
+    assert sorted(found) == sorted([first.id, second.id])
+    assert [path.read_text()[:3] for path in outbox_path.parent.glob("outbox.db.damaged-*Z")] == ["not"]
+
+
+def test_retention_keeps_what_a_sink_still_needs_and_every_dead_letter(outbox: Outbox) -> None:
+    for number in range(1, 1201):
+        record(outbox, us=number * SECOND_US)
+    outbox.write(lambda con: cursors.add_sink(con, "s", "k", "", 0, from_beginning=True))
+    outbox.write(lambda con: cursors.advance(con, "s", 0, 0, 1100))
+    dead = outbox.query(lambda con: journal.read_one(con, 7))
+    assert dead is not None
+    outbox.write(lambda con: desk.bury(con, "s", dead, 1, "bad", 0))
+    outbox.keep_house()
+    outbox.prune(recorded_before_us=2000 * SECOND_US)
+    kept = places(outbox)
+    assert kept[0] == 7
+    assert set(range(1101, 1201)) <= set(kept)
+    assert len(kept) < 300
+    outbox.prune(recorded_before_us=0)
+    assert places(outbox) == kept
+
+
+def test_without_a_sink_nothing_is_forgotten(outbox: Outbox) -> None:
+    record(outbox)
+    record(outbox)
+    outbox.prune(recorded_before_us=2**62)
+    assert places(outbox) == [1, 2]
+    assert outbox.query(retention.prunable_seq) == 0
+
+
+def test_free_pages_are_given_back(outbox: Outbox) -> None:
+    outbox.write(lambda con: con.execute("CREATE TABLE waste (x)"))
+    outbox.write(lambda con: con.executemany("INSERT INTO waste VALUES (?)", [("x" * 3000,)] * 500))
+    outbox.write(lambda con: con.execute("DROP TABLE waste"))
+    pages = outbox.query(lambda con: con.execute("PRAGMA page_count").fetchone()[0])
+    outbox.prune(recorded_before_us=0)
+    assert outbox.query(lambda con: con.execute("PRAGMA page_count").fetchone()[0]) < pages / 2
+
+
+def test_an_event_is_found_by_any_unique_beginning_of_its_id(outbox: Outbox) -> None:
+    made = [event(us=number * SECOND_US) for number in range(1, 200)]
+    for each in made:
+        outbox.record(each, None, False)
+    wanted = made[77]
+    for length in (12, 15, 36):
+        assert outbox.query(lambda con, n=length: listing.event(con, wanted.id[:n])).entry.id == wanted.id  # type: ignore[misc]
+    with pytest.raises(UnknownEvent, match="more than one"):
+        outbox.query(lambda con: listing.event(con, wanted.id[:6]))
+    for nonsense in ("ffffffff", "zz", "", "*", "%"):
+        with pytest.raises(UnknownEvent, match="no event"):
+            outbox.query(lambda con, text=nonsense: listing.event(con, text))  # type: ignore[misc]
+
+
+def test_an_event_is_found_although_the_clock_jumped(outbox: Outbox) -> None:
+    made = [event(us=us) for us in (50 * SECOND_US, 10**15, 3, 60 * SECOND_US, 10**14)]
+    for each in made:
+        outbox.record(each, None, False)
+    for each in made:
+        assert outbox.query(lambda con, id_=each.id: listing.event(con, id_)).entry.id == each.id  # type: ignore[misc]
+
+
+def test_a_new_sink_starts_at_the_beginning_or_from_now(outbox: Outbox) -> None:
+    record(outbox)
+    for name, from_beginning in (("o", True), ("chat", False)):
+        outbox.write(lambda con, n=name, f=from_beginning: cursors.add_sink(con, n, "k", "", 0, from_beginning=f))  # type: ignore[misc]
+    pending = {row.name: row.pending(1) for row in outbox.query(cursors.sinks)}
+    assert pending == {"o": 1, "chat": 0}
+
+
+def test_a_fold_in_steps_and_the_events_behind_it_give_the_same_state(outbox: Outbox) -> None:
+    for number in range(1300):
+        record(outbox, task=f"t{number % 3}", status="testing" if number < 1299 else "failed")
+    outbox.keep_house()
+    folded = outbox.query(folding.folded_seq)
+    assert 0 < folded < 1300
+    state = outbox.query(lambda con: folding.task_state(con, "t0"))
+    assert state is not None
+    assert (state.status, state.seq) == ("failed", 1300)
+    assert outbox.query(lambda con: folding.tallies(con, "a"))["task.status.v1"].count == 1300
+
+
+def test_a_file_of_another_program_is_refused_and_left_alone(outbox_path: Path) -> None:
+    with closing(sqlite3.connect(outbox_path)) as con:
+        con.execute("CREATE TABLE theirs (x)")
+    outbox_path.chmod(0o600)
+    with pytest.raises(OutboxError, match="another program"):
+        opened(outbox_path)
+
+
+def test_a_file_of_a_newer_orchclient_is_refused(outbox: Outbox, outbox_path: Path) -> None:
+    outbox.write(lambda con: con.execute("PRAGMA user_version=99"))
+    with pytest.raises(OutboxError, match="schema 99"):
+        opened(outbox_path)
+
+
+def test_the_wal_stays_small_without_any_thread(outbox: Outbox, outbox_path: Path) -> None:
+    for _ in range(9000):
+        record(outbox)
+    assert Path(f"{outbox_path}-wal").stat().st_size < 40 * 1024 * 1024
+    assert outbox._writer.commits <= 4100
