@@ -1,0 +1,338 @@
+"""A loopback orchestrator for tests and demos: a real HTTP server that remembers, and misbehaves on demand.
+
+It must not know what an orchestrator answers (``orchestrator``) nor what a fault looks like (``faultplan``):
+it opens the port, carries requests and replies between the two, and shows the test what happened.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from functools import partial
+from itertools import count
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from orchclient.core.http import HttpReply, HttpRequest
+from orchclient.testing.faultplan import Event, Fault, Line, Match, Refused, Rule, encoded, problem
+from orchclient.testing.orchestrator import EVENTS_PATH, Batch, Conflict, InMemoryOrchestrator, Terms
+
+__all__ = ["Conflict", "Fault", "Receiver", "SeenRequest"]
+
+_HOST = "127.0.0.1"
+_STOP_S = 1.0
+
+
+@frozen
+class SeenRequest:
+    """One request that arrived whole. ``status`` is None while, or because, no answer was given."""
+
+    number: int
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    arrived_s: float  # monotonic
+    ids: tuple[str, ...] = ()
+    fault: Fault = field(factory=Fault.ok)
+    status: int | None = None
+
+    @property
+    def event_count(self) -> int:
+        return len(self.ids)
+
+
+class Receiver:
+    """An orchestrator on loopback, in memory.
+
+    ``with Receiver() as receiver:`` opens it; ``stop()`` and ``start()`` inside take it down and bring it
+    back on the same port with everything it kept. Any method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        token: str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        accepts_gzip: bool = False,
+        max_body_bytes: int | None = None,
+        max_events: int | None = None,
+        inbox_page: int = 50,
+    ) -> None:
+        terms = Terms(token, capabilities, accepts_gzip, max_body_bytes, max_events, inbox_page)
+        self._orchestrator = InMemoryOrchestrator(terms)
+        self._changed = self._orchestrator.changed
+        self._plan: deque[Fault] = deque()
+        self._default = Fault.ok()
+        self._rules: tuple[Rule, ...] = ()
+        self._releases = 0
+        self._numbers = count(1)
+        self._requests: dict[int, SeenRequest] = {}
+        self._failures: list[Exception] = []
+        self._port = port
+        self._door: _Door | None = None
+        self._entered = False
+        self._reserved: socket.socket | None = None
+        self._lifecycle = threading.Lock()
+
+    # Up and down
+
+    def start(self) -> Receiver:
+        """Opens the port: a free one at first unless one was given, the same one ever after."""
+        with self._lifecycle:
+            if self._door is None:
+                listener = self._reserved or _bound(self._port)
+                self._reserved = None
+                self._port = listener.getsockname()[1]
+                self._door = _Door(listener, self._converse)
+        return self
+
+    def stop(self) -> None:
+        """Closes the port and every connection at once, whatever they were doing; forgets nothing."""
+        with self._lifecycle:
+            if self._door is not None:
+                with self._changed:
+                    self._door.down.set()
+                    self._changed.notify_all()
+                self._door.close()
+                self._door = None
+                self._reserved = _bound(self._port) if self._entered else None
+
+    def __enter__(self) -> Receiver:
+        self._entered = True
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._entered = False
+        self.stop()
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    @property
+    def url(self) -> str:
+        if not self._port:
+            raise RuntimeError("the receiver has no url before its first start()")
+        return f"http://{_HOST}:{self._port}"
+
+    # What it is to do
+
+    def plan(self, *faults: Fault) -> None:
+        """Adds faults: each POST of events takes the next, whatever becomes of it."""
+        with self._changed:
+            self._plan.extend(faults)
+
+    def always(self, fault: Fault) -> None:
+        """Sets the fault of every POST of events for which the plan has none left."""
+        with self._changed:
+            self._default = fault
+
+    def heal(self) -> None:
+        """Drops the plan and ``always``, and releases whatever hangs; permanent rules stay."""
+        with self._changed:
+            self._plan.clear()
+            self._default = Fault.ok()
+            self.release()
+
+    def release(self) -> None:
+        """Ends every hang that is under way: the requests are answered as usual."""
+        with self._changed:
+            self._releases += 1
+            self._changed.notify_all()
+
+    def reject(self, match: Match, *, code: str = "invalid", detail: str = "rejected by the test") -> None:
+        """From now on, events that match (event id, task id or predicate) are rejected and not kept."""
+        with self._changed:
+            self._rules += Fault.reject(match, code=code, detail=detail).rules
+
+    def retry(self, match: Match, *, code: str = "busy", detail: str = "deferred by the test") -> None:
+        """From now on, events that match, and later ones of their tasks in the batch, are to be retried."""
+        with self._changed:
+            self._rules += Fault.retry(match, code=code, detail=detail).rules
+
+    def lift_rules(self) -> None:
+        """Ends everything that ``reject`` and ``retry`` made permanent."""
+        with self._changed:
+            self._rules = ()
+
+    def put(self, item: Event, source: str | None = None) -> None:
+        """Puts a CloudEvent in the inbox of a source; without one, whichever source polls gets it."""
+        with self._changed:
+            self._orchestrator.inbox.put(item, source)
+            self._changed.notify_all()
+
+    # What it saw; every list is a copy
+
+    @property
+    def events(self) -> list[Event]:
+        """What it kept, each event once, in order of arrival."""
+        with self._changed:
+            return list(self._orchestrator.events)
+
+    @property
+    def repeats(self) -> Counter[str]:
+        """How often each event id came again after it was kept."""
+        with self._changed:
+            return Counter(self._orchestrator.repeats)
+
+    @property
+    def conflicts(self) -> list[Conflict]:
+        with self._changed:
+            return list(self._orchestrator.conflicts)
+
+    @property
+    def inbox(self) -> list[Event]:
+        """The items that are not acknowledged yet."""
+        with self._changed:
+            return [item for _, _, item in self._orchestrator.inbox.entries]
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """Every request that arrived whole, in the order in which their answers were decided or put off."""
+        with self._changed:
+            return list(self._requests.values())
+
+    @property
+    def failures(self) -> list[Exception]:
+        """What the test's own predicates raised; the client got a 500."""
+        with self._changed:
+            return list(self._failures)
+
+    def by_task(self) -> dict[str, list[Event]]:
+        """What it kept, by task id, each in order of arrival; events without a task are left out."""
+        tasks: dict[str, list[Event]] = {}
+        for event in self.events:
+            if event.get("subject") is not None:
+                tasks.setdefault(event["subject"], []).append(event)
+        return tasks
+
+    # Waiting
+
+    def wait_for(self, wanted: int | Callable[[Receiver], bool], timeout: float) -> bool:
+        """Waits until so many events are kept or the predicate holds; false when the time (s) is up first."""
+        reached = wanted if callable(wanted) else lambda r: len(r._orchestrator.events) >= wanted
+        with self._changed:
+            return self._changed.wait_for(lambda: reached(self), timeout)
+
+    def wait_for_requests(self, n: int, timeout: float, path: str | None = None) -> bool:
+        """Waits until n requests have arrived (on this path); one that hangs or polls counts."""
+        return self.wait_for(lambda r: sum(path in (None, s.path) for s in r.requests) >= n, timeout)
+
+    # Serving
+
+    def _converse(self, line: Line) -> None:
+        """Serves one connection until either side ends it."""
+        try:
+            while (request := line.read()) is not None and self._serve(line, request):
+                pass
+        except Refused as refused:
+            line.write(encoded(refused.reply))
+        except OSError:
+            raise  # the client has gone, or stop() took the connection away: nobody to answer
+        except Exception as failure:  # noqa: BLE001 - the predicates of a test may raise anything
+            with self._changed:
+                self._failures.append(failure)
+            line.write(encoded(problem(500, repr(failure))))
+
+    def _serve(self, line: Line, request: HttpRequest) -> bool:
+        path = request.url.partition("?")[0]
+        seen = SeenRequest(next(self._numbers), request.method, path, request.headers, time.monotonic())
+        if (request.method, path) == ("POST", EVENTS_PATH):
+            return self._serve_events(line, request, seen)
+        reply = self._orchestrator.answer(request, partial(self._hold, line, seen))
+        self._note(seen, reply.status)
+        line.write(encoded(reply))
+        return True
+
+    def _serve_events(self, line: Line, request: HttpRequest, seen: SeenRequest) -> bool:
+        with self._changed:  # together, or a heal() in between would miss this hang
+            fault = self._plan.popleft() if self._plan else self._default
+            releases = self._releases
+        batch = self._orchestrator.batch(request)
+        seen = evolve(seen, ids=tuple(event["id"] for event in batch.events), fault=fault)
+        if fault.holds:
+            self._hold(line, seen, lambda: self._releases > releases, fault.hold_s)
+            line.require_client()
+        with self._changed:  # together, or a waiter could see the events without the request
+            reply = self._decided(fault, batch)
+            self._note(seen, reply.status if fault.answers else None)
+        return fault.manner.send(line, encoded(reply))
+
+    def _decided(self, fault: Fault, batch: Batch) -> HttpReply:
+        if fault.instead is not None:
+            return fault.instead
+        reply = self._orchestrator.ingest(batch, (*fault.rules, *self._rules))
+        return HttpReply(reply.status) if fault.bare else reply
+
+    def _note(self, seen: SeenRequest, status: int | None) -> None:
+        with self._changed:
+            self._requests[seen.number] = evolve(seen, status=status)
+            self._changed.notify_all()
+
+    def _hold(self, line: Line, seen: SeenRequest, until: Callable[[], bool], timeout_s: float | None) -> None:
+        """Shows the request as waiting, and waits; raises when the receiver goes down meanwhile."""
+        with self._changed:
+            self._note(seen, None)
+            self._changed.wait_for(lambda: line.down.is_set() or until(), timeout_s)
+        line.pause(0)
+
+
+class _Door:
+    """The open port: gives each connection a thread, and ends them all together."""
+
+    def __init__(self, listener: socket.socket, converse: Callable[[Line], None]) -> None:
+        self.down = threading.Event()
+        self._listener = listener
+        self._converse = converse
+        self._talks: dict[threading.Thread, Line] = {}
+        listener.listen()
+        self._doorman = threading.Thread(target=self._admit, name="receiver-door", daemon=True)
+        self._doorman.start()
+
+    def close(self) -> None:
+        self.down.set()
+        with suppress(OSError):  # closing a listener does not wake its accept(), a visitor does
+            socket.create_connection(self._listener.getsockname(), _STOP_S).close()
+        self._doorman.join()
+        self._listener.close()
+        for line in self._talks.values():
+            line.abort()
+        deadline_s = time.monotonic() + _STOP_S
+        for thread in self._talks:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def _admit(self) -> None:
+        while not self.down.is_set():
+            with suppress(OSError):  # a visitor that left before it was let in
+                self._welcome(self._listener.accept()[0])
+
+    def _welcome(self, sock: socket.socket) -> None:
+        if self.down.is_set():
+            sock.close()
+            return
+        line = Line(sock, self.down)
+        thread = threading.Thread(target=self._talk, args=(line,), name="receiver-line", daemon=True)
+        self._talks = {talk: line for talk, line in self._talks.items() if talk.is_alive()}
+        self._talks[thread] = line
+        thread.start()
+
+    def _talk(self, line: Line) -> None:
+        with suppress(OSError), closing(line):
+            self._converse(line)
+
+
+def _bound(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+        sock.bind((_HOST, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
