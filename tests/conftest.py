@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a private outbox, a receiver on loopback, clients that are closed, a clean environment."""
+"""Fixtures of all tests: a private outbox, a receiver on loopback, clients that are closed, a clean environment."""
 
 from __future__ import annotations
 

@@ -26,11 +26,7 @@ class BatchLimit:
 
     def after_success(self) -> BatchLimit:
         """Twice as many events, up to the maximum. The bytes that were too large stay remembered."""
-        return (
-            self
-            if self.events == self.max_events
-            else evolve(self, events=min(self.events * 2, self.max_events))
-        )
+        return self if self.events == self.max_events else evolve(self, events=min(self.events * 2, self.max_events))
 
     def after_outage(self) -> BatchLimit:
         """A small batch: in an outage every attempt is a probe, and the first ones after it should be light."""

@@ -54,6 +54,7 @@ class EventType:
     GAP: Final = "gap.v1"
 
 
+STEP_STARTED = "Started"
 STEP_WAITING = "Waiting for clarification"
 STEP_COMPLETED = "Completed - awaiting review"
 

@@ -66,9 +66,7 @@ _quote: Any = json.encoder.encode_basestring
 def _encoder() -> Callable[[Any], str]:
     """The standard encoder, made once: ``json.dumps`` makes one at every call, a third of its price for an event."""
     if _make_encoder is None:
-        return json.JSONEncoder(
-            separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
-        ).encode
+        return json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain).encode
     chunks = _make_encoder(_CIRCULAR_IS_TOO_DEEP, _plain, _quote, None, ":", ",", False, False, False)
     return lambda value: "".join(chunks(value, 0))
 

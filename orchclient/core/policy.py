@@ -118,9 +118,7 @@ def _settled(reply: HttpReply, ids: Sequence[str]) -> Verdict:
 def _says_plainly_ok(reply: HttpReply) -> bool:
     """Whether a 2xx that is no JSON can be believed: empty or plain text, but not a captive portal's page."""
     body = reply.body.strip()
-    return not body or (
-        reply.headers.get("content-type", "").startswith("text/plain") and body[:1] not in b"<[{"
-    )
+    return not body or (reply.headers.get("content-type", "").startswith("text/plain") and body[:1] not in b"<[{")
 
 
 def _items(results: list[Any], asked: frozenset[str]) -> dict[str, Item]:

@@ -71,9 +71,7 @@ def _spread(forms: list[dict[str, Any]], member: str, value: Any, is_one: Any) -
         return
     parts = [value] if len(forms) == 1 and is_one(value) else value
     if isinstance(parts, str) or not isinstance(parts, Sequence) or len(parts) != len(forms):
-        raise InvalidEvent(
-            member, f"must have one entry per question ({len(forms)}), each for its question or None"
-        )
+        raise InvalidEvent(member, f"must have one entry per question ({len(forms)}), each for its question or None")
     for form, part in zip(forms, parts, strict=True):
         if part is not None:
             form[member] = part
@@ -88,12 +86,8 @@ def _check(form: dict[str, Any], number: int) -> None:
     if options is not None:
         form["options"] = options = _checked_options(options, path)
     recommended = form.get("recommended")
-    if recommended is not None and (
-        not isinstance(recommended, str) or (options and recommended not in options)
-    ):
-        raise InvalidEvent(
-            "recommended", f"is {encode(str(recommended))}, which is not among the options", path
-        )
+    if recommended is not None and (not isinstance(recommended, str) or (options and recommended not in options)):
+        raise InvalidEvent("recommended", f"is {encode(str(recommended))}, which is not among the options", path)
 
 
 def _checked_options(options: object, path: str) -> list[str]:

@@ -15,7 +15,14 @@ from attrs import define
 
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.escalation import escalation_priority
-from orchclient.core.events import STEP_COMPLETED, STEP_WAITING, EventType, NotificationPriority, TaskStatus
+from orchclient.core.events import (
+    STEP_COMPLETED,
+    STEP_STARTED,
+    STEP_WAITING,
+    EventType,
+    NotificationPriority,
+    TaskStatus,
+)
 from orchclient.core.quality import quality_score
 from orchclient.core.questions import checked_questions, content_digest
 from orchclient.core.timestamps import microseconds, rfc3339
@@ -61,6 +68,13 @@ def status_update(
     return Draft(EventType.TASK_STATUS, task_id, data, status=state, synced=False)
 
 
+def start(task_id: str, attempt: int) -> Draft:
+    """Work begins. Only the first attempt begins at 0 %: a later one goes on where the task stood."""
+    if attempt <= 1:
+        return status_update(task_id, TaskStatus.IN_PROGRESS, None, 0, STEP_STARTED, 1)
+    return status_update(task_id, TaskStatus.IN_PROGRESS, None, None, f"{STEP_STARTED} again", attempt)
+
+
 def clarification_request(
     event_id: str,
     task_id: str,
@@ -94,9 +108,7 @@ def clarification_request(
     }
     if key is not None:
         data["key"] = _text("key", key)
-    return Draft(
-        EventType.CLARIFICATION_REQUESTED, task_id, data, urgency, TaskStatus.CLARIFICATION_NEEDED.value
-    )
+    return Draft(EventType.CLARIFICATION_REQUESTED, task_id, data, urgency, TaskStatus.CLARIFICATION_NEEDED.value)
 
 
 def clarification_withdrawal(task_id: str, clarification_id: str, reason: str) -> Draft:
@@ -128,9 +140,7 @@ def completion_report(
     }
     if review:
         data["review_id"] = event_id
-    return Draft(
-        EventType.TASK_COMPLETED, task_id, data, NotificationPriority.MEDIUM.value, TaskStatus.COMPLETED.value
-    )
+    return Draft(EventType.TASK_COMPLETED, task_id, data, NotificationPriority.MEDIUM.value, TaskStatus.COMPLETED.value)
 
 
 def error_escalation(
@@ -148,9 +158,7 @@ def error_escalation(
     attempts = _count("recovery_attempts", recovery_attempts)
     kind = _text("error_type", error_type)
     if not kind.strip():
-        raise InvalidEvent(
-            "error_type", "must not be empty: name the kind of error, such as 'github_api_auth'"
-        )
+        raise InvalidEvent("error_type", "must not be empty: name the kind of error, such as 'github_api_auth'")
     priority = escalation_priority(kind, attempts).value
     data: Data = {
         "task_id": task_id,
@@ -166,9 +174,7 @@ def error_escalation(
     data |= {member: value for member, value in optional.items() if value is not None}
     if fatal:
         data["status"] = TaskStatus.FAILED.value
-    return Draft(
-        EventType.ERROR_ESCALATED, task_id, data, priority, TaskStatus.FAILED.value if fatal else None
-    )
+    return Draft(EventType.ERROR_ESCALATED, task_id, data, priority, TaskStatus.FAILED.value if fatal else None)
 
 
 def _word(argument: str, value: object, words: Mapping[str, str]) -> str:
@@ -201,15 +207,11 @@ def _count(argument: str, value: object) -> int:
 
 
 def _object(argument: str, value: object) -> Data:
-    if type(value) is not dict and not isinstance(
-        value, Mapping
-    ):  # asking the type first: an ABC is slow to ask
+    if type(value) is not dict and not isinstance(value, Mapping):  # asking the type first: an ABC is slow to ask
         raise InvalidEvent(argument, f"must be a mapping with text keys, not {type(value).__name__}")
     for name in value:
         if not isinstance(name, str):
-            raise InvalidEvent(
-                argument, f"has the key {name!r:.60} of type {type(name).__name__}: keys are text"
-            )
+            raise InvalidEvent(argument, f"has the key {name!r:.60} of type {type(name).__name__}: keys are text")
     return value if type(value) is dict else dict(value)
 
 
@@ -217,7 +219,5 @@ def _aware(argument: str, value: object) -> datetime:
     if not isinstance(value, datetime):
         raise InvalidEvent(argument, f"must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
-        raise InvalidEvent(
-            argument, "has no time zone: pass an aware datetime, such as datetime.now(UTC) + ..."
-        )
+        raise InvalidEvent(argument, "has no time zone: pass an aware datetime, such as datetime.now(UTC) + ...")
     return value

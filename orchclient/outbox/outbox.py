@@ -16,6 +16,7 @@ from typing import TypeVar
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event
 from orchclient.outbox import folding, journal, retention
+from orchclient.outbox.stillness import Stillness
 from orchclient.outbox.store import Origin, Store
 from orchclient.outbox.writer import Writer
 
@@ -163,13 +164,20 @@ class Outbox:
                 self._closed = True
                 self._store.close()
 
+    @property
+    def stillness(self) -> Stillness:
+        """What a fork waits for: ``with outbox.stillness:`` around what it must not interrupt."""
+        return self._store.stillness
+
     def hold_still(self) -> None:
-        """Before a fork: wait for the commit in progress, so that the child inherits none."""
+        """Before a fork: wait until no thread is inside SQLite, so that the child inherits no lock that is held."""
+        self._store.stillness.hold(FORK_WAIT_S)
         if not self._writer.is_in_transaction:  # the forking thread itself holds it then
             self._is_held = self._writer.lock.acquire(timeout=FORK_WAIT_S)
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
+        self._store.stillness.release()
         if self._is_held:
             self._is_held = False
             self._writer.lock.release()

@@ -21,6 +21,7 @@ from orchclient.outbox import files, identity
 from orchclient.outbox.connection import connect, retry_busy, translated
 from orchclient.outbox.gate import Gate
 from orchclient.outbox.migrations import is_current, migrate
+from orchclient.outbox.stillness import Stillness
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Store:
         self._origin = origin
         self._inherited: list[object] = []  # of a parent process: never used, closed or collected
         self._is_closed = False
+        self.stillness = Stillness()
         self._con: sqlite3.Connection | None = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -98,7 +100,7 @@ class Store:
         if self._pid != os.getpid():
             self.connection()
         idle = self._idle
-        with translated(self.path):
+        with self.stillness, translated(self.path):
             con = idle.pop() if idle else connect(self.path, read_only=True)
             try:
                 return retry_busy(lambda: _in_one_state(con, question))
@@ -125,19 +127,19 @@ class Store:
 
         Without ``wait`` it does nothing while somebody commits.
         """
-        if self._checkpointer is None:
-            self._checkpointer = connect(self.path)
         gate = Gate(self.path + ".gate")  # a descriptor of its own: flock belongs to the descriptor
         try:
             with gate.alone() if wait else gate.try_alone() as held:
-                return held and self._move_wal(self._checkpointer)
+                return held and self._move_wal()
         finally:
             gate.close()
 
-    def _move_wal(self, con: sqlite3.Connection) -> bool:
+    def _move_wal(self) -> bool:
         # PASSIVE never waits for readers; the next writer restarts the -wal once everything is moved.
-        with translated(self.path):
-            con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self.stillness, translated(self.path):
+            if self._checkpointer is None:
+                self._checkpointer = connect(self.path)
+            self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return True
 
     def salvage(self) -> None:
@@ -196,6 +198,7 @@ class Store:
         self._inherited += [self._con, self._checkpointer, *self._idle]
         self._con = self._checkpointer = None
         self._idle = []
+        self.stillness = Stillness()
         self.gate.close()
 
     def close(self) -> None:

@@ -231,9 +231,7 @@ fragments = st.sampled_from(
 whole_secrets = st.sampled_from([text for text, _ in SECRET_TEXTS] + [*SECRET_KEYS, *READABLE_KEYS])
 texts = st.lists(fragments | whole_secrets, max_size=9).map("".join)
 scalars = texts | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
-values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
-)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3))
 redactors = st.sampled_from(
     (
         PLAIN,
@@ -255,9 +253,7 @@ def test_value_of_a_harmless_key_stays(key: str) -> None:
     assert PLAIN.redact({key: "x", "n": [{key: 7}]}) == {key: "x", "n": [{key: 7}]}
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0, MARK), (1.5, MARK), ([1], MARK), ({"a": 1}, MARK), (("x",), MARK)]
-)
+@pytest.mark.parametrize(("value", "expected"), [(0, MARK), (1.5, MARK), ([1], MARK), ({"a": 1}, MARK), (("x",), MARK)])
 def test_number_or_container_under_a_secret_key_is_replaced(value: Any, expected: str) -> None:
     assert PLAIN.redact({"password": value}) == {"password": expected}
 

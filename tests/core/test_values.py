@@ -64,7 +64,7 @@ def test_the_priority_of_an_error_follows_the_matrix(error_type: str, attempts: 
 
 @pytest.mark.parametrize("bad", ["", "  ", "a\nb", "a\x7fb", "a\ud800", "x" * 257, 7, None, b"task"])
 def test_an_id_that_cannot_be_sent_is_refused_by_the_argument_s_name(bad: Any) -> None:
-    with pytest.raises(InvalidEvent, match="^task_id: "):
+    with pytest.raises(InvalidEvent, match=r"^task_id: "):
         checked_id("task_id", bad)
 
 
@@ -142,7 +142,9 @@ def test_an_invalid_event_survives_pickling() -> None:
         (5, [("delivering", 0, 0), ("paused", 1, 0)], Health.UNHEALTHY),
     ],
 )
-def test_health_is_as_good_as_the_worst_destination(recorded: int, sinks: list[tuple[str, int, int]], word: Health) -> None:
+def test_health_is_as_good_as_the_worst_destination(
+    recorded: int, sinks: list[tuple[str, int, int]], word: Health
+) -> None:
     assert overall(recorded, sinks) is word
 
 

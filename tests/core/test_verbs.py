@@ -30,7 +30,7 @@ def test_progress_that_is_no_number_is_refused(progress: Any) -> None:
 
 @pytest.mark.parametrize("status", ["running", "", None, 3, ["testing"]])
 def test_an_unknown_status_is_refused_with_the_known_ones(status: Any) -> None:
-    with pytest.raises(InvalidEvent, match="status: .*in_progress.*failed"):
+    with pytest.raises(InvalidEvent, match=r"status: .*in_progress.*failed"):
         verbs.status_update("t", status, None, None, None)
 
 
@@ -42,7 +42,16 @@ def test_metadata_that_is_no_object_is_refused(metadata: Any) -> None:
 
 def test_asking_makes_the_task_wait_and_fixes_what_the_person_is_shown() -> None:
     draft = verbs.clarification_request(
-        "id-1", "t", ["Auth?"], "high", {"endpoint": "/api"}, ["yes", "no"], "yes", "no", datetime(2026, 12, 1, tzinfo=UTC), "k"
+        "id-1",
+        "t",
+        ["Auth?"],
+        "high",
+        {"endpoint": "/api"},
+        ["yes", "no"],
+        "yes",
+        "no",
+        datetime(2026, 12, 1, tzinfo=UTC),
+        "k",
     )
     assert draft.status == TaskStatus.CLARIFICATION_NEEDED
     assert draft.priority == NotificationPriority.HIGH

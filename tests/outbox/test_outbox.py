@@ -102,8 +102,7 @@ def test_many_threads_share_commits_and_each_gets_its_own_place(outbox: Outbox) 
 
     def work(number: int) -> None:
         barrier.wait()
-        for _ in range(25):
-            seen.append(outbox.record(event(f"t{number}"), None, True))
+        seen.extend([outbox.record(event(f"t{number}"), None, True) for _ in range(25)])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
     for thread in threads:
@@ -170,7 +169,7 @@ def _first_open(path: Path, start: threading.Barrier, codes: multiprocessing.Que
         with closing(opened(path)) as outbox:
             record(outbox, us=1)
         codes.put("")
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         codes.put(repr(error))
 
 

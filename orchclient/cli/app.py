@@ -1,0 +1,134 @@
+"""The command group, loaded command by command, and how every command ends.
+
+A command's module is imported when it is run: ``--help`` and completion stay quick. Errors end here, as one line on
+stderr, or as one JSON document on stdout with ``--json``.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from orchclient import __version__
+from orchclient.cli.output import ExitCode, json_document
+from orchclient.core.errors import ConfigError, OrchClientError
+
+_COMMANDS = {
+    "demo": ("orchclient.cli.demo", "Show the whole thing at work on this machine, in a few seconds."),
+    "status": ("orchclient.cli.status", "What waits, what was delivered, what is dead, and why."),
+    "flush": ("orchclient.cli.flush", "Deliver what is due now."),
+    "list": ("orchclient.cli.events", "Recorded events, newest first."),
+    "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
+    "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),
+}
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, so that help imports nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion for a name that is none."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], _COMMANDS, 1)
+            hint = f" Did you mean {near[0]}?" if near else f" Commands: {', '.join(_COMMANDS)}."
+            raise click.UsageError(f"no command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    import platform
+    import sqlite3
+
+    click.echo(f"orchclient {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Exit codes: 0 done, 1 error, 2 wrong usage or setting, 3 events still pending, 4 events became dead,
+5 outbox busy, 6 credentials refused, 130 interrupted.""",
+)
+@click.option("--db", type=click.Path(), metavar="PATH", help="The outbox file (default: ORCHCLIENT_DB).")
+@click.option("--config", "config_file", type=click.Path(), metavar="FILE", help="A TOML file with settings.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show versions.",
+)
+@click.pass_context
+def cli(ctx: click.Context, db: str | None, config_file: str | None) -> None:
+    """Durable messages from an agent to its orchestrator and to people.
+
+    Agents record into a local outbox; these commands look into it, deliver it and repair it.
+    """
+    ctx.obj = {"db": db, "config_file": config_file}
+
+
+def run(args: list[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code."""
+    arguments = sys.argv[1:] if args is None else args
+    wants_json = "--json" in arguments
+    try:
+        code = cli.main(arguments, prog_name="orchclient", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        code = _failed(wants_json, "interrupted", "Interrupted", "", ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        code = _failed(wants_json, "usage", error.format_message(), _usage_hint(error), ExitCode.USAGE)
+    except ConfigError as error:
+        code = _failed(wants_json, "config", str(error), "", ExitCode.USAGE)
+    except OrchClientError as error:
+        code = _failed(wants_json, type(error).__name__, str(error), "", ExitCode.ERROR)
+    except BrokenPipeError:
+        # The reader of our output went away, as with `| head`: nobody is left to tell.
+        sys.stderr.close()
+        code = ExitCode.ERROR
+    except Exception as error:  # noqa: BLE001  a bug, ours or a library's, told in the form that was asked for
+        traceback.print_exc()
+        hint = "This is a bug in orchclient: please report it with the lines on stderr."
+        code = _failed(wants_json, "unexpected", f"{type(error).__name__}: {error}", hint, ExitCode.ERROR)
+    sys.exit(int(code or 0))
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    return f"Try {context.command_path} --help" if context else "Try orchclient --help"
+
+
+def _failed(wants_json: bool, code: str, message: str, hint: str, exit_code: ExitCode) -> ExitCode:
+    if wants_json:
+        click.echo(json_document({"ok": False, "error": {"code": code, "message": message, "hint": hint}}))
+    else:
+        click.echo(f"Error: {message}" + (f"\n{hint}" if hint else ""), err=True)
+    return exit_code

@@ -1,0 +1,127 @@
+"""``orchclient doctor``: each finding with its cure. Looks at file, store and destinations; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+from attrs import asdict, frozen
+
+from orchclient import config
+from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.output import ExitCode, emit, printable
+from orchclient.core.errors import OutboxError
+from orchclient.core.http import HttpReply
+from orchclient.delivery.election import is_held
+from orchclient.delivery.runner import lock_path
+from orchclient.outbox import checkup
+from orchclient.reporting import OutboxReport
+from orchclient.station import Station, configured_sinks, http_transport
+
+CHECK_S = 5.0
+
+
+@frozen
+class Finding:
+    """One thing that was looked at. ``level`` is ok, warning or problem."""
+
+    level: str
+    what: str
+    cure: str = ""
+
+
+@click.command("doctor")
+@json_option
+@click.pass_context
+def doctor_command(ctx: click.Context, as_json: bool) -> int:
+    """Check the outbox, its file and the destinations. Exit code 1 when there is a problem.
+
+    \b
+    Example: orchclient doctor --json
+    """
+    settings = settings_of(ctx)
+    findings = [*_sqlite(), *_outbox(settings), *_destinations(settings)]
+    is_well = all(finding.level != "problem" for finding in findings)
+    document = {"ok": is_well, "findings": [asdict(finding) for finding in findings]}
+    emit(document, "\n".join(map(_line, findings)), as_json=as_json)
+    return ExitCode.DONE if is_well else ExitCode.ERROR
+
+
+def _line(finding: Finding) -> str:
+    mark = {"ok": "ok       ", "warning": "WARNING  ", "problem": "PROBLEM  "}[finding.level]
+    return mark + printable(finding.what) + (f"\n         {printable(finding.cure)}" if finding.cure else "")
+
+
+def _sqlite() -> Iterator[Finding]:
+    if checkup.has_wal_reset_bug():
+        yield Finding(
+            "ok",
+            f"SQLite {checkup.sqlite_version()} has the WAL-reset bug; orchclient's gate keeps it away",
+            "Let no other program write to the outbox file, or use a Python with SQLite 3.51.3 or later.",
+        )
+    else:
+        yield Finding("ok", f"SQLite {checkup.sqlite_version()}")
+
+
+def _outbox(settings: config.Settings) -> Iterator[Finding]:
+    path = outbox_path(settings)
+    try:
+        station = open_existing(settings)
+    except OutboxError as error:
+        yield Finding("problem", str(error))
+        return
+    if station is None:
+        yield Finding("ok", f"No outbox yet at {path}: the first record call makes it")
+        return
+    try:
+        report = station.report()
+        yield Finding("ok", f"Outbox {report.path}: {report.recorded} events recorded, {report.kept} kept")
+        yield _integrity(station)
+        yield from _delivery(report)
+    finally:
+        station.close(0)
+
+
+def _integrity(station: Station) -> Finding:
+    said = station.query(lambda con: checkup.quick_check(con, CHECK_S))
+    if said == "ok":
+        return Finding("ok", "The file is sound (quick_check)")
+    if said == checkup.TOO_LONG:
+        return Finding("ok", f"The file is too large to be checked within {CHECK_S:.0f} s")
+    return Finding("problem", f"The file is damaged: {said}", "Copy it away together with its -wal, then ask for help.")
+
+
+def _delivery(report: OutboxReport) -> Iterator[Finding]:
+    for sink in report.sinks:
+        counts = f"{sink.name}: {sink.delivered} delivered, {sink.pending} pending, {sink.dead} dead"
+        if sink.state == "delivering":
+            yield Finding("ok", counts)
+        else:
+            yield Finding("warning", f"{counts}; {sink.state}: {sink.reason}", "After mending it: orchclient flush")
+        if sink.pending and not is_held(lock_path(report.path, sink.name)):
+            yield Finding("warning", f"{sink.name}: nobody delivers right now", "Run: orchclient flush")
+        if sink.dead:
+            yield Finding("warning", f"{sink.name}: {sink.dead} dead events", "Look: orchclient list --state dead")
+
+
+def _destinations(settings: config.Settings) -> Iterator[Finding]:
+    sinks = [] if settings.mode != "online" else configured_sinks(settings)
+    if not sinks:
+        yield Finding("warning", "No destination is configured: events wait in the outbox", "Set ORCHCLIENT_URL.")
+    for sink in sinks:
+        greeting = sink.greeting()
+        if greeting is None:
+            continue
+        transport = http_transport(settings)
+        outcome = transport.send(greeting, deadline_s=min(settings.request_timeout, CHECK_S))
+        transport.close()
+        if not isinstance(outcome, HttpReply):
+            yield Finding(
+                "problem",
+                f"{sink.name} does not answer: {outcome.reason} {outcome.detail}",
+                "Check the URL and the network.",
+            )
+        elif outcome.status in (401, 403):
+            yield Finding("problem", f"{sink.name} refuses the token (HTTP {outcome.status})", "Set ORCHCLIENT_TOKEN.")
+        else:
+            yield Finding("ok", f"{sink.name} answers (HTTP {outcome.status} in {outcome.took_ms:.0f} ms)")

@@ -1,0 +1,150 @@
+"""``orchclient list`` and ``orchclient show``: the events, and what became of each at every destination."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from attrs import asdict
+
+from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.output import ExitCode, age, emit, printable, table
+from orchclient.core.errors import UnknownEvent
+from orchclient.core.timestamps import rfc3339
+from orchclient.delivery.clock import SystemClock
+from orchclient.outbox import attempts, listing
+from orchclient.outbox.attempts import Attempt
+from orchclient.outbox.listing import Listed
+
+
+@click.command("list")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(listing.STATES), help="Only these; may be repeated."
+)
+@click.option("--task", metavar="ID", help="Only one task.")
+@click.option("--to", "sink", metavar="NAME", help="Only what goes to one destination.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="At most so many.")
+@json_option
+@click.pass_context
+def list_command(
+    ctx: click.Context, states: tuple[str, ...], task: str | None, sink: str | None, limit: int, as_json: bool
+) -> None:
+    """Recorded events, newest first.
+
+    \b
+    Example: orchclient list --state dead --to orchestrator
+    """
+    settings = settings_of(ctx)
+    station = open_existing(settings)
+    if station is None:
+        text = f"No outbox yet at {outbox_path(settings)}."
+        emit({"ok": True, "exists": False, "events": []}, text, as_json=as_json)
+        return
+    try:
+        _check_sink(sink, [each.name for each in station.report().sinks])
+        found = station.query(lambda con: listing.events(con, limit=limit, task=task, states=states, sink=sink))
+    finally:
+        station.close(0)
+    document = {"ok": True, "exists": True, "events": [_document(each) for each in found]}
+    emit(document, _table(found) if found else "No such events.", as_json=as_json)
+
+
+def _check_sink(name: str | None, known: list[str]) -> None:
+    if name is None or name in known:
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise click.UsageError(f"no destination {name!r}. Known: {', '.join(known) or 'none yet'}.{hint}")
+
+
+def _table(found: list[Listed]) -> str:
+    now_us = SystemClock.now_us()
+    rows = [
+        (
+            each.entry.id,
+            age((now_us - each.entry.recorded_us) / 1e6),
+            each.entry.type,
+            each.entry.task,
+            each.state,
+        )
+        for each in found
+    ]
+    return table(("ID", "AGE", "TYPE", "TASK", "STATE"), rows, right=(1,))
+
+
+def _document(each: Listed) -> dict[str, Any]:
+    entry = each.entry
+    return {
+        "id": entry.id,
+        "seq": entry.seq,
+        "type": entry.type,
+        "task": entry.task,
+        "priority": entry.priority,
+        "recorded_at": rfc3339(entry.recorded_us),
+        "state": each.state,
+        "destinations": {name: asdict(fate) for name, fate in each.fates.items()},
+    }
+
+
+@click.command("show")
+@click.argument("event_id")
+@json_option
+@click.pass_context
+def show_command(ctx: click.Context, event_id: str, as_json: bool) -> int:
+    """One event: what it says, and every attempt to deliver it. Any unique beginning of its id will do.
+
+    \b
+    Example: orchclient show 01a20631
+    """
+    station = open_existing(settings_of(ctx))
+    if station is None:
+        raise UnknownEvent(f"no event {event_id!r}: there is no outbox yet at {outbox_path(settings_of(ctx))}")
+    try:
+        each = station.query(lambda con: listing.event(con, event_id))
+        tried = station.query(lambda con: attempts.of_event(con, each.entry.seq))
+    finally:
+        station.close(0)
+    envelope = _envelope(each)
+    document = {
+        "ok": True,
+        **_document(each),
+        "event": envelope,
+        "attempts": [asdict(attempt) for attempt in tried],
+    }
+    emit(document, _text(each, envelope, tried), as_json=as_json)
+    return ExitCode.DONE
+
+
+def _envelope(each: Listed) -> Any:
+    try:
+        return json.loads("{" + each.entry.body)
+    except ValueError:
+        return {"damaged": each.entry.body}
+
+
+def _text(each: Listed, envelope: dict[str, Any], tried: list[Attempt]) -> str:
+    entry = each.entry
+    lines = [
+        f"Event     {entry.id}",
+        f"Type      {entry.type}, priority {entry.priority}",
+        f"Task      {printable(entry.task)}",
+        f"Agent     {printable(str(envelope.get('agentid', '?')))}",
+        f"Recorded  {rfc3339(entry.recorded_us)}, place {entry.seq} in the journal",
+    ]
+    data = json.dumps(envelope.get("data", envelope), indent=2, ensure_ascii=False)
+    lines += ["Data", *("  " + printable(line) for line in data.splitlines())]
+    for name, fate in each.fates.items():
+        lines.append(f"{name}: {fate.state}" + (f" ({printable(fate.reason)})" if fate.reason else ""))
+        lines += [_attempt_line(attempt) for attempt in tried if attempt.sink == name]
+    if not each.fates:
+        lines.append("No destination gets it yet: it waits in the outbox.")
+    return "\n".join(lines)
+
+
+def _attempt_line(attempt: Attempt) -> str:
+    status = "no answer" if attempt.status is None else str(attempt.status)
+    reason = printable(attempt.reason)
+    return f"  {rfc3339(attempt.at_us)}  {status:>9}  {attempt.took_ms:6.0f} ms  {attempt.action}  {reason}".rstrip()

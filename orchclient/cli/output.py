@@ -1,0 +1,87 @@
+"""How results look: exit codes, one JSON document, tables that fit the terminal, words for ages and sizes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+
+
+class ExitCode(IntEnum):
+    """How a command ended; the same for every format of output."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    PENDING = 3
+    DEAD = 4
+    BUSY = 5
+    REFUSED = 6
+    INTERRUPTED = 130
+
+
+def json_document(value: Any) -> str:
+    """The one document that a command prints with ``--json``."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns two spaces apart, numbers to the right; the last column is cut where the terminal ends."""
+    lines = [list(map(printable, row)) for row in (headers, *rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
+    room = shutil.get_terminal_size((100, 24)).columns
+    return "\n".join(_line(line, widths, right, room) for line in lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], room: int) -> str:
+    aligned = [
+        cell.rjust(width) if n in right else cell.ljust(width)
+        for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    text = "  ".join(aligned).rstrip()
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Text of an agent or a server without what could steer a terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+_AGES = ((86_400 * 2, 86_400, "d"), (3600 * 2, 3600, "h"), (120, 60, "min"), (0, 1, "s"))
+
+
+def age(seconds: float | None) -> str:
+    """A duration for people: ``4 s``, ``6 min``, ``3 h``, ``12 d``; ``-`` for none."""
+    if seconds is None:
+        return "-"
+    _, unit, word = next(row for row in _AGES if seconds >= row[0] or row[0] == 0)
+    return f"{max(seconds, 0) / unit:.0f} {word}"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def number(count: int) -> str:
+    """A count with thin groups of three."""
+    return f"{count:,}".replace(",", " ")
+
+
+def plural(count: int, word: str) -> str:
+    """``1 event``, ``2 events``."""
+    return f"{number(count)} {word}{'' if count == 1 else 's'}"
+
+
+def emit(value: Any, text: str, *, as_json: bool) -> None:
+    """Print the result: the document, or the text for people."""
+    click.echo(json_document(value) if as_json else text)

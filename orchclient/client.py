@@ -1,0 +1,271 @@
+"""The client that an agent embeds. Each verb records one durable event and returns; delivery happens behind it.
+
+The methods stand in the order of the docs: tell, ask, hand in, call for help, look, deliver, end. Each delegates.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from orchclient import config
+from orchclient.core import verbs
+from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
+from orchclient.core.ids import checked_id
+from orchclient.core.task_state import TaskState
+from orchclient.delivery.clock import Clock, SystemClock
+from orchclient.handles import Clarification, Completion, Escalation
+from orchclient.recorder import Recorder
+from orchclient.reporting import FlushReport, OutboxReport
+from orchclient.sinks.sink import Sink
+from orchclient.station import TransportFactory, open_station
+from orchclient.task import Task
+
+
+class OrchestratorClient:
+    """Tells an orchestrator and people what an agent does, through a durable local outbox.
+
+    :param agent_id: who speaks, 1 to 256 printable characters; shown to people.
+    :param outbox: path of the outbox file; default ``ORCHCLIENT_DB``, else one per user in the state directory.
+    :param url: base URL of the orchestrator, https (http to this machine only). None: everything waits in the outbox.
+    :param token: bearer token, or a callable that returns it; asked for at every request, never stored or shown.
+    :param sinks: destinations in place of the ones that the settings name.
+    :param durability: ``auto`` syncs everything but progress before the call returns and progress within a second;
+        ``full`` syncs every event.
+    :param background: deliver and keep house in threads of this process, started by the first record. Without them
+        every event is synced at once and ``flush`` delivers.
+    :param clock: time and randomness, for tests.
+    :param transport: makes what requests are sent with, for tests.
+    :param settings: any other setting by name, such as ``request_timeout=5.0``; see docs/configuration.
+
+    Raises ``ConfigError`` for unusable settings, ``OutboxUnsafe`` or ``OutboxError`` when the outbox cannot be opened.
+    Recording afterwards raises ``InvalidEvent`` for bad arguments and ``OutboxError`` when the disk cannot store,
+    never anything because of the network. Threads may share a client; a forked child may go on using it.
+    """
+
+    def __init__(
+        self,
+        agent_id: str,
+        *,
+        outbox: str | os.PathLike[str] | None = None,
+        url: str | None = None,
+        token: config.TokenSource = None,
+        sinks: Sequence[Sink] | None = None,
+        durability: str | None = None,
+        background: bool = True,
+        clock: Clock | None = None,
+        transport: TransportFactory | None = None,
+        **settings: Any,
+    ) -> None:
+        self.agent_id = checked_id("agent_id", agent_id)
+        db = None if outbox is None else Path(outbox)
+        self._settings = config.load(db=db, url=url, token=token, durability=durability, agent=agent_id, **settings)
+        self._clock = clock or SystemClock()
+        self._station = open_station(
+            self._settings, self._clock, sinks=sinks, transport=transport, background=background
+        )
+        self._recorder = Recorder(
+            self.agent_id, self._station, self._settings, self._clock, always_synced=not background
+        )
+        self._at_exit = _close_at_exit(self)
+
+    def __repr__(self) -> str:
+        return f"OrchestratorClient({self.agent_id!r}, outbox={self._station.path!r})"
+
+    # --- tell -----------------------------------------------------------------------------------------------------
+
+    def update_task_status(
+        self,
+        task_id: str,
+        status: TaskStatus | str,
+        metadata: Mapping[str, Any] | None = None,
+        progress_percentage: float | None = None,
+        current_step: str | None = None,
+    ) -> Receipt:
+        """Tell where a task stands.
+
+        :param metadata: merged into what was told before, key by key.
+        :param progress_percentage: 0 to 100, clamped.
+
+        Durable afterwards: against the death of the process always; against power loss at once when the status is
+        another one than before, within a second otherwise (``durability="full"``: at once).
+        """
+        return self._recorder.record(verbs.status_update(task_id, status, metadata, progress_percentage, current_step))
+
+    def start_task(self, task_id: str, attempt: int = 1) -> Receipt:
+        """Tell that work on a task begins, for the ``attempt``-th time; a later attempt keeps the progress told."""
+        return self._recorder.record(verbs.start(task_id, attempt))
+
+    def task(self, task_id: str) -> Task:
+        """A handle whose verbs need no task id; as a context manager it starts the task and escalates exceptions."""
+        return Task(self, task_id)
+
+    # --- ask ------------------------------------------------------------------------------------------------------
+
+    def request_clarification(
+        self,
+        task_id: str,
+        questions: str | Sequence[str | Mapping[str, Any]],
+        priority: NotificationPriority | str = NotificationPriority.MEDIUM,
+        context: Mapping[str, Any] | None = None,
+        *,
+        options: Sequence[Any] | None = None,
+        recommended: str | Sequence[str | None] | None = None,
+        default: Any = None,
+        deadline: datetime | None = None,
+        key: str | None = None,
+    ) -> Clarification:
+        """Ask people; the task becomes ``clarification_needed``, its step "Waiting for clarification".
+
+        :param questions: one text, a list of texts, or of mappings ``{"id", "text", "options", "recommended"}``.
+        :param options: texts to choose from for a single question, or one such list (or None) per question.
+        :param recommended: the option that the agent would take, or one (or None) per question.
+        :param default: what applies when the deadline passes; without it, silence is never taken for an answer.
+        :param deadline: an aware ``datetime``.
+        :param key: names the question within the task, so that asking again is recognised.
+
+        Durable afterwards: the question, against power loss.
+        """
+        event_id = self._recorder.new_id()
+        draft = verbs.clarification_request(
+            event_id, task_id, questions, priority, context, options, recommended, default, deadline, key
+        )
+        return Clarification(self._recorder.record(draft, event_id), task_id, self._recorder)
+
+    # --- hand in --------------------------------------------------------------------------------------------------
+
+    def report_completion(
+        self,
+        task_id: str,
+        pr_url: str | None,
+        test_results: Mapping[str, Any],
+        artifacts: Mapping[str, Any] | None = None,
+        *,
+        review: bool = False,
+    ) -> Completion:
+        """Hand in a result; the task becomes ``completed`` at 100 %, its step "Completed - awaiting review".
+
+        :param test_results: ``tests_passed``, ``tests_failed``, ``total_tests``, ``code_coverage`` (percent),
+            ``lint_score`` (0 to 10), ``security_score`` (0 to 100); more members are passed on.
+        :param review: whether a person must decide on it.
+
+        Returns the receipt with the quality score (0.0 to 100.0). Durable afterwards against power loss.
+        """
+        event_id = self._recorder.new_id()
+        draft = verbs.completion_report(event_id, task_id, pr_url, test_results, artifacts, review)
+        return Completion(self._recorder.record(draft, event_id), draft.data["quality_score"])
+
+    # --- call for help --------------------------------------------------------------------------------------------
+
+    def escalate_error(
+        self,
+        task_id: str,
+        error_type: str,
+        error_message: str,
+        recovery_attempts: int = 0,
+        context: Mapping[str, Any] | None = None,
+        *,
+        fatal: bool = True,
+        dedup_key: str | None = None,
+        traceback: str | None = None,
+        recovery_history: Iterable[Mapping[str, Any]] = (),
+    ) -> Escalation:
+        """Call for help; the task becomes ``failed`` when ``fatal``.
+
+        :param error_type: such as ``github_api_auth``; with the attempts it gives the priority.
+        :param dedup_key: errors with the same key are the same trouble.
+        :param traceback: text, redacted like everything else.
+        :param recovery_history: what was tried, oldest first.
+
+        Returns the receipt with the priority. Durable afterwards against power loss.
+        """
+        draft = verbs.error_escalation(
+            task_id,
+            error_type,
+            error_message,
+            recovery_attempts,
+            context,
+            fatal,
+            dedup_key,
+            traceback,
+            recovery_history,
+        )
+        return Escalation(self._recorder.record(draft), NotificationPriority(draft.priority))
+
+    # --- look -----------------------------------------------------------------------------------------------------
+
+    def task_state(self, task_id: str) -> TaskState | None:
+        """Where a task stands as its events add up, over restarts; None when none was recorded."""
+        return self._station.task_state(checked_id("task_id", task_id))
+
+    def get_communication_stats(self) -> dict[str, Any]:
+        """What this agent recorded and how delivery fares; counts survive restarts.
+
+        Keys: ``agent_id``, ``updates_sent``, ``clarifications_requested``, ``completions_reported``,
+        ``errors_escalated``, ``last_communication`` (RFC 3339 or None), ``health_status`` (inactive, healthy, degraded,
+        unhealthy), and ``delivery`` with pending, delivered, dead, oldest_age_s, state and last_error per destination.
+        """
+        return self._station.communication_stats(self.agent_id)
+
+    def health(self) -> OutboxReport:
+        """The outbox and each destination now."""
+        return self._station.report()
+
+    # --- deliver --------------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> FlushReport:
+        """Deliver what is due now, by this process or the one that delivers on this host; at most ``timeout`` seconds.
+
+        Without a timeout: 30 s. A destination that fails is tried once. Never raises because of the network.
+        """
+        return self._station.flush(DEFAULT_FLUSH_S if timeout is None else timeout)
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The caller's own statements and the events recorded inside, durable together or not at all.
+
+        Gives the outbox's sqlite3 connection in an open transaction; leave BEGIN and COMMIT to it. Other threads'
+        records wait meanwhile, so keep it short.
+        """
+        return self._station.transaction()
+
+    # --- end ------------------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float | None = None) -> None:
+        """Deliver for at most ``timeout`` seconds (default 2.0; at once when the receivers are down), then end.
+
+        What is not delivered stays in the outbox. Afterwards recording raises ``OutboxError``.
+        """
+        atexit.unregister(self._at_exit)
+        self._station.close(self._settings.shutdown_timeout if timeout is None else timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+DEFAULT_FLUSH_S = 30.0
+
+
+def _close_at_exit(client: OrchestratorClient) -> Any:
+    # A weak reference: a client that nobody uses any more must not live until the end of the process.
+    reference = weakref.ref(client)
+
+    def close() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.close()
+
+    atexit.register(close)
+    return close

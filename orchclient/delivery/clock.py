@@ -1,0 +1,41 @@
+"""The one place that asks for the time and for randomness."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time and chance, injectable: tests bring their own."""
+
+    def now_us(self) -> int:
+        """UTC microseconds since 1970; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump, for elapsed time and deadlines."""
+
+    def jitter(self) -> float:
+        """A number in [0, 1)."""
+
+    def randomness(self) -> bytes:
+        """Ten random bytes, for ids."""
+
+
+class SystemClock:
+    """The machine's clock and randomness."""
+
+    @staticmethod
+    def now_us() -> int:
+        """UTC microseconds since 1970."""
+        return time.time_ns() // 1000
+
+    monotonic = staticmethod(time.monotonic)
+    jitter = staticmethod(random.random)
+
+    @staticmethod
+    def randomness() -> bytes:
+        """Ten bytes of the kernel's randomness: not shared with a forked child."""
+        return os.urandom(10)

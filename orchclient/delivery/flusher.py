@@ -1,0 +1,157 @@
+"""Delivery in this process: a runner per sink and a housekeeper, started by the first record, stopped in bounded time.
+
+Never started at import, nor by a forked child before it records. Installs no signal handler.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.housekeeper import Housekeeper
+from orchclient.delivery.runner import Runner
+from orchclient.delivery.transport import Transport
+from orchclient.outbox.outbox import Outbox
+from orchclient.sinks.sink import Sink
+
+
+@frozen
+class FlusherSettings:
+    """How to deliver: who we are, how long an attempt may take, how long delivered events are kept (seconds)."""
+
+    agent: str
+    deadline_s: float = 10.0
+    retention_s: float = 7 * 86_400.0
+
+
+class Flusher:
+    """Delivers ``outbox`` to ``sinks``. Threads exist between ``start`` and ``stop`` only."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sinks: Sequence[Sink],
+        make_transport: Callable[[], Transport],
+        clock: Clock,
+        settings: FlusherSettings,
+    ) -> None:
+        self._outbox = outbox
+        self._sinks = tuple(sinks)
+        self._make_transport = make_transport
+        self._clock = clock
+        self._settings = settings
+        self._runners: tuple[Runner, ...] = ()
+        self._housekeeper: Housekeeper | None = None
+        self._pid = 0
+        self._starting = threading.Lock()
+        self._turn = threading.Condition()
+        self._has_turned = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the threads of this process exist; they do not survive a fork."""
+        return self._pid == os.getpid()
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process delivers to any sink."""
+        return any(runner.is_leading for runner in self._runners)
+
+    @property
+    def sink_names(self) -> tuple[str, ...]:
+        """The sinks that this process is configured for."""
+        return tuple(sink.name for sink in self._sinks)
+
+    @property
+    def led_names(self) -> tuple[str, ...]:
+        """The sinks that this process delivers to and that are not in trouble."""
+        return tuple(each.sink.name for each in self._runners if each.is_leading and not each.breaker_is_open)
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether every sink that this process delivers to is known to be in trouble."""
+        return all(runner.breaker_is_open for runner in self._runners if runner.is_leading)
+
+    def start(self) -> None:
+        """Start the threads of this process, once; after a fork, those of the child."""
+        with self._starting:
+            if self.is_running:
+                return
+            self._runners = tuple(self._runner(sink) for sink in self._sinks)
+            self._housekeeper = Housekeeper(self._outbox, self._clock, self, retention_s=self._settings.retention_s)
+            for runner in self._runners:
+                runner.start()
+            self._housekeeper.start()
+            self._pid = os.getpid()
+
+    def _runner(self, sink: Sink) -> Runner:
+        return Runner(
+            self._outbox,
+            sink,
+            self._make_transport,
+            self._clock,
+            agent=self._settings.agent,
+            deadline_s=self._settings.deadline_s,
+            turned=self._announce_turn,
+        )
+
+    def forget_inherited(self) -> None:
+        """In a forked child: the threads are gone, and the parent's lock files must not be held from here."""
+        for runner in self._runners:
+            runner.forget_inherited()
+        self._runners, self._housekeeper, self._pid = (), None, 0
+        self._starting, self._turn = threading.Lock(), threading.Condition()
+
+    def notice(self) -> None:
+        """An event was recorded in this process: called on the record path, so it costs next to nothing."""
+        for runner in self._runners:
+            runner.waker.wake()
+        if self._housekeeper is not None:
+            self._housekeeper.notice()
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+        for runner in self._runners:
+            runner.waker.wake()
+
+    def look(self) -> None:
+        """See at once what is new, a nudge included."""
+        self.wake()
+        if self._housekeeper is not None:
+            self._housekeeper.wake()
+
+    def hurry(self) -> None:
+        """Try now what waits for a back-off or a probe."""
+        for runner in self._runners:
+            runner.hurry()
+
+    def wait_for_turn(self, seconds: float) -> None:
+        """Wait until a runner of this process finished a turn since the last call, at most so long."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._has_turned, seconds)
+            self._has_turned = False
+
+    def _announce_turn(self) -> None:
+        with self._turn:
+            self._has_turned = True
+            self._turn.notify_all()
+        # A sink that was just won makes this process responsible for the news of the others.
+        if self._housekeeper is not None:
+            self._housekeeper.notice_lead()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the threads within ``timeout_s``, an attempt that takes longer is cut; everything stays in the outbox."""
+        if not self.is_running:
+            return
+        until = self._clock.monotonic() + timeout_s
+        for runner in self._runners:
+            runner.ask_to_stop()
+        for runner in self._runners:
+            runner.stop(until)
+        if self._housekeeper is not None:
+            self._housekeeper.stop(until)
+        self._runners, self._housekeeper, self._pid = (), None, 0

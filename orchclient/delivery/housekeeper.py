@@ -1,0 +1,139 @@
+"""What an outbox needs now and then: the late sync, the fold, the checkpoint, pruning, and news of other processes."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from typing import Protocol
+
+from orchclient.core.errors import OutboxError
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.waker import Waker
+from orchclient.outbox import journal, leadership
+from orchclient.outbox.outbox import Outbox
+
+log = logging.getLogger("orchclient")
+
+SYNC_AFTER_S = 0.6
+"""A progress update survives power loss a second after it was recorded at the latest: this and one pause."""
+
+LOOK_EVERY_S = 0.1
+PRUNE_EVERY_S = 600.0
+
+
+class Delivery(Protocol):
+    """What the housekeeper needs to know of, and to tell, whoever delivers in this process."""
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process delivers to any sink, and so must look for other processes' events."""
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+
+    def hurry(self) -> None:
+        """Somebody asks to try now."""
+
+
+class Housekeeper:
+    """One thread per process that records or delivers. With nothing to do it sleeps until something is recorded."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, delivery: Delivery, *, retention_s: float) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._delivery = delivery
+        self._retention_us = int(retention_s * 1e6)
+        self._waker = Waker()
+        self._is_alert = False
+        self._leads = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._unsynced_since: float | None = None
+        self._news = (-1, -1)
+        self._prune_at = clock.monotonic()
+
+    def start(self) -> None:
+        """Start the thread; without one (interpreter exit) the writer does what must be done."""
+        self._thread = threading.Thread(target=self._run, name="orchclient-housekeeper", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+
+    def notice(self) -> None:
+        """An event was recorded in this process."""
+        if not self._is_alert and self._outbox.has_unsynced:
+            self._is_alert = True
+            self._waker.wake()
+
+    def wake(self) -> None:
+        """Look around now."""
+        self._waker.wake()
+
+    def notice_lead(self) -> None:
+        """This process delivers, so it must look for what other processes record."""
+        if not self._leads:
+            self._leads = True
+            self._waker.wake()
+
+    def stop(self, until: float) -> None:
+        """End the thread by the monotonic time ``until``."""
+        self._stopping = True
+        self._waker.wake()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(until - self._clock.monotonic(), 0.05))
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._round()
+            except OutboxError as error:
+                log.warning("outbox housekeeping: %s", error)
+            except Exception:
+                log.exception("outbox housekeeping: unexpected error")
+            if not self._stopping:
+                self._waker.sleep(self._pause_s())
+
+    def _pause_s(self) -> float | None:
+        if self._leads:
+            return LOOK_EVERY_S
+        return SYNC_AFTER_S / 2 if self._is_alert else None
+
+    def _round(self) -> None:
+        self._sync_late()
+        self._leads = self._delivery.is_leading
+        if self._leads:
+            self._look_for_news()
+            self._prune_at_times()
+        self._outbox.keep_house()
+
+    def _sync_late(self) -> None:
+        now = self._clock.monotonic()
+        if not self._outbox.has_unsynced:
+            self._unsynced_since = None
+            self._is_alert = False
+        elif self._unsynced_since is None:
+            self._unsynced_since = now
+        elif now - self._unsynced_since >= SYNC_AFTER_S:
+            self._outbox.sync()
+            self._unsynced_since = None
+
+    def _look_for_news(self) -> None:
+        """Events and nudges of other processes: nobody wakes this one for them."""
+        news = self._outbox.query(_newest)
+        (last_seq, nudges), self._news = self._news, news
+        if nudges not in (-1, news[1]):
+            self._delivery.hurry()
+        elif news[0] != last_seq:
+            self._delivery.wake()
+
+    def _prune_at_times(self) -> None:
+        if self._clock.monotonic() >= self._prune_at:
+            self._prune_at = self._clock.monotonic() + PRUNE_EVERY_S
+            self._outbox.prune(recorded_before_us=self._clock.now_us() - self._retention_us)
+
+
+def _newest(con: sqlite3.Connection) -> tuple[int, int]:
+    return journal.last_seq(con), leadership.nudges(con)

@@ -1,0 +1,168 @@
+"""The thread of one sink: stand for election, then turn after turn until stopped. Standing by is one try a second."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from orchclient.core.errors import OutboxError
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.election import Election
+from orchclient.delivery.transport import Transport
+from orchclient.delivery.waker import Waker
+from orchclient.delivery.worker import Worker
+from orchclient.outbox import cursors, leadership
+from orchclient.outbox.leadership import Holder
+from orchclient.outbox.outbox import Outbox
+from orchclient.sinks.sink import Sink
+
+log = logging.getLogger("orchclient")
+
+STAND_AGAIN_S = 1.0
+AFTER_ERROR_S = 1.0
+
+
+def lock_path(outbox_path: str, sink: str) -> str:
+    """The side file whose lock elects the flusher of a sink."""
+    return f"{outbox_path}.flusher-{sink}"
+
+
+class Runner:
+    """Delivers to one sink in a thread of its own while this process is elected for it."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sink: Sink,
+        make_transport: Callable[[], Transport],
+        clock: Clock,
+        *,
+        agent: str,
+        deadline_s: float,
+        turned: Callable[[], None],
+    ) -> None:
+        self.sink = sink
+        self.waker = Waker()
+        self._outbox = outbox
+        self._make_transport = make_transport
+        self._clock = clock
+        self._agent = agent
+        self._deadline_s = deadline_s
+        self._election = Election(lock_path(outbox.path, sink.name))
+        self._stopping = threading.Event()
+        self._transport: Transport | None = None
+        self._worker: Worker | None = None
+        self._hurried = False
+        self._thread: threading.Thread | None = None
+        self._turned = turned  # told after every turn
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process delivers to the sink."""
+        return self._worker is not None
+
+    @property
+    def breaker_is_open(self) -> bool:
+        """Whether waiting for this sink makes no sense right now."""
+        worker = self._worker
+        return worker is not None and worker.breaker_is_open
+
+    def start(self) -> None:
+        """Start the thread; at interpreter exit, when no thread can start, the outbox simply keeps everything."""
+        self._outbox.write(
+            lambda con: cursors.add_sink(
+                con,
+                self.sink.name,
+                self.sink.kind,
+                self.sink.target,
+                self._clock.now_us(),
+                from_beginning=self.sink.from_beginning,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name=f"orchclient-{self.sink.name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+
+    def hurry(self) -> None:
+        """Try now what waits for its back-off."""
+        self._hurried = True
+        self.waker.wake()
+
+    def ask_to_stop(self) -> None:
+        """Finish the turn under way, and no other."""
+        self._stopping.set()
+        self.waker.wake()
+
+    def stop(self, until: float) -> None:
+        """End the thread: let the exchange under way finish until the monotonic time ``until``, then cut it."""
+        self.ask_to_stop()
+        thread, self._thread = self._thread, None
+        if thread is None or thread is threading.current_thread():
+            return
+        thread.join(max(until - self._clock.monotonic(), 0.0))
+        if thread.is_alive() and self._transport is not None:
+            self._transport.close()
+            thread.join(CUT_S)
+
+    def forget_inherited(self) -> None:
+        """In a forked child: close the parent's lock file, which frees nothing."""
+        self._election.resign()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self.waker.sleep(self._step_safely())
+        finally:
+            self._step_down()
+
+    def _step_safely(self) -> float | None:
+        try:
+            return self._step()
+        except OutboxError as error:
+            log.warning("sink %s: %s", self.sink.name, error)
+        except Exception:
+            log.exception("sink %s: unexpected error, delivery goes on in %s s", self.sink.name, AFTER_ERROR_S)
+        self._step_down()
+        return AFTER_ERROR_S
+
+    def _step(self) -> float | None:
+        """One turn if elected; seconds to sleep until the next step."""
+        worker = self._worker or self._stand()
+        if worker is None:
+            return STAND_AGAIN_S
+        if self._hurried:
+            self._hurried = False
+            worker.hurry()
+        wait_s = worker.turn()
+        self._turned()
+        if worker.is_stale:
+            self._step_down()
+            return STAND_AGAIN_S
+        return wait_s
+
+    def _stand(self) -> Worker | None:
+        if not self._election.stand():
+            return None
+        holder = Holder(os.getpid(), socket.gethostname(), self._agent, self._clock.now_us())
+        epoch = self._outbox.write(lambda con: leadership.begin_epoch(con, self.sink.name, holder))
+        row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
+        with self._outbox.stillness:  # it imports, and a fork in the middle of that leaves a lock behind
+            self._transport = self._make_transport()
+        self._worker = Worker(self._outbox, self.sink, self._transport, self._clock, epoch, self._deadline_s)
+        if row is not None:
+            self._worker.resume(row)
+        return self._worker
+
+    def _step_down(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._worker = self._transport = None
+        self._election.resign()
+
+
+CUT_S = 0.5

@@ -1,0 +1,274 @@
+"""One sink's delivery, a turn at a time: read a batch, send it, decide, settle. Knows no thread and no sleep.
+
+A turn returns when the next one is due, so a loop around it only has to wait. The network is used with no
+transaction open; everything a turn changes is settled in one transaction, guarded by cursor and epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import define, evolve, field
+
+from orchclient.core.backoff import OUTAGE, probe_delay_s
+from orchclient.core.batch import Batch
+from orchclient.core.batching import BatchLimit
+from orchclient.core.envelope import event_text, opening
+from orchclient.core.http import HttpOutcome, HttpReply
+from orchclient.core.policy import RETRY_AFTER_CAP_S, Action, Fate, Item, Verdict, printable
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.settlement import Exchange, Selection, StaleEpoch, sorted_out, write_fates
+from orchclient.delivery.transport import Transport
+from orchclient.outbox import attempts, cursors, desk, identity, journal
+from orchclient.outbox.attempts import Attempt
+from orchclient.outbox.cursors import SinkRow, SinkState
+from orchclient.outbox.journal import Entry
+from orchclient.outbox.outbox import Outbox
+from orchclient.sinks.sink import Sink
+
+log = logging.getLogger("orchclient")
+
+IDLE = None
+"""Nothing to do until something is recorded."""
+
+
+@define
+class Worker:
+    """Delivers the outbox to one sink during one ``epoch``."""
+
+    outbox: Outbox
+    sink: Sink
+    transport: Transport
+    clock: Clock
+    epoch: int
+    deadline_s: float = 10.0
+    limit: BatchLimit = field(factory=BatchLimit)
+    failures: int = 0
+    state: SinkState = SinkState.DELIVERING
+    is_stale: bool = False
+    _not_before: float = 0.0  # monotonic seconds
+    _greeted: bool = False
+
+    @property
+    def breaker_is_open(self) -> bool:
+        """From a failure to the next success: only small probes are sent, and nobody waits for this sink at exit."""
+        return self.state is not SinkState.DELIVERING
+
+    def resume(self, row: SinkRow) -> None:
+        """Go on where an earlier flusher stood: what the receiver asked for still holds, the rest is tried afresh."""
+        if row.state is SinkState.DISABLED:
+            self.state = row.state
+        elif row.state is SinkState.THROTTLED and row.next_try_us is not None:
+            left_s = (row.next_try_us - self.clock.now_us()) / 1e6
+            self.state = row.state
+            self._not_before = self.clock.monotonic() + min(max(left_s, 0.0), RETRY_AFTER_CAP_S)
+
+    def hurry(self) -> None:
+        """Try at the next turn what waits for a back-off or a probe; what the receiver throttled stays so."""
+        if self.state not in (SinkState.THROTTLED, SinkState.DISABLED):
+            self._not_before = 0.0
+            self.outbox.write(lambda con: desk.hurry(con, self.sink.name))
+
+    def turn(self) -> float | None:
+        """Do one step; seconds until the next one is due, 0 for at once, ``IDLE`` for when something is recorded."""
+        if self.is_stale or self.state is SinkState.DISABLED:
+            return IDLE
+        wait_s = self._not_before - self.clock.monotonic()
+        if wait_s > 0:
+            return wait_s
+        selection = self._select()
+        if selection.is_empty:
+            return self._next_lane_s()
+        if not self._greeted:
+            self._greet(selection)
+            selection = self._select()  # what the receiver takes may be less
+        if self._greeted:
+            self._settle(self._attempt(selection))
+        return max(self._not_before - self.clock.monotonic(), 0.0)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def _select(self) -> Selection:
+        """The oldest lane that is due, else the next of the stream."""
+
+        def read(con: sqlite3.Connection) -> Selection:
+            row = cursors.sink(con, self.sink.name)
+            if row is None:
+                raise LookupError(f"sink {self.sink.name} has no row in outbox {self.outbox.path}")
+            lanes = desk.lanes(con, self.sink.name) if row.parked else {}
+            due = min(lanes.values(), key=lambda lane: lane.due_us, default=None)
+            if due and due.due_us <= self.clock.now_us():
+                return sorted_out(row, due, journal.read_lane(con, row.name, due.task, self.limit), {})
+            return sorted_out(row, None, journal.read_next(con, row.cursor, self.limit), lanes)
+
+        return self.outbox.query(read)
+
+    def _next_lane_s(self) -> float | None:
+        lanes = self.outbox.query(lambda con: desk.lanes(con, self.sink.name))
+        if not lanes:
+            return IDLE
+        return max((min(lane.due_us for lane in lanes.values()) - self.clock.now_us()) / 1e6, 0.001)
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _greet(self, selection: Selection) -> None:
+        """Ask the receiver what it takes."""
+        request = self.sink.greeting()
+        if request is not None:
+            at_us = self.clock.now_us()
+            outcome = self.transport.send(request, deadline_s=self.deadline_s)
+            verdict = self.sink.greeted(outcome, self.clock.now_us())
+            if verdict is not None:
+                nothing = evolve(selection, to_send=(), to_park=(), damaged=())
+                self._settle(_exchange(nothing, verdict, outcome, at_us, 0))
+                return
+        known = self.sink.limit()
+        self.limit = evolve(known, events=min(self.limit.events, known.events))
+        self._greeted = True
+
+    def _attempt(self, selection: Selection) -> Exchange:
+        at_us = self.clock.now_us()
+        if not selection.to_send:
+            return Exchange(selection, Verdict(Action.SETTLE), at_us)
+        batch = self._batch(selection.to_send)
+        request = self.sink.render(batch)
+        outcome = self.transport.send(request, deadline_s=self.deadline_s)
+        verdict = self.sink.decide(batch, outcome, self.clock.now_us())
+        return _exchange(selection, verdict, outcome, at_us, len(request.body))
+
+    def _batch(self, entries: Sequence[Entry]) -> Batch:
+        sources = self.outbox.query(identity.identities)
+        openings = {source: opening(source) for source in sources.sources}
+        texts = [event_text(openings[sources.of(entry.seq)], entry.seq, entry.body) for entry in entries]
+        return Batch([entry.id for entry in entries], texts)
+
+    # --- deciding ------------------------------------------------------------------------------------------------
+
+    def _settle(self, exchange: Exchange) -> None:
+        act: dict[Action, Callable[[Exchange], None]] = {
+            Action.SETTLE: self._settle_events,
+            Action.BACK_OFF: self._back_off,
+            Action.PAUSE: self._pause,
+            Action.DISABLE: self._disable,
+            Action.BISECT: self._bisect,
+            Action.HALVE: self._halve,
+        }
+        try:
+            act[exchange.verdict.action](exchange)
+        except StaleEpoch:
+            self.is_stale = True
+
+    def _settle_events(self, exchange: Exchange) -> None:
+        now_us, jitter = self.clock.now_us(), self.clock.jitter()
+
+        def write(con: sqlite3.Connection) -> None:
+            write_fates(con, exchange, self.epoch, now_us, jitter)
+            self._note(
+                con,
+                state=SinkState.DELIVERING,
+                reason="",
+                failures=0,
+                next_try_us=None,
+                last_success_us=now_us,
+            )
+            if exchange.selection.to_send:
+                attempts.add(con, self._logged(exchange))
+
+        self.outbox.write(write)
+        self.limit = self.limit.after_success()
+        self._not_before = 0.0
+        self._change(SinkState.DELIVERING, 0, "")
+
+    def _back_off(self, exchange: Exchange) -> None:
+        self.limit = self.limit.after_outage()
+        failures = self.failures + 1
+        floor_s = exchange.verdict.retry_after_s
+        delay_s = OUTAGE.delay_s(failures, self.clock.jitter(), floor_s)
+        self._wait(exchange, SinkState.THROTTLED if floor_s else SinkState.WAITING, failures, delay_s)
+
+    def _pause(self, exchange: Exchange) -> None:
+        failures = self.failures + 1 if self.state is SinkState.PAUSED else 1
+        self._wait(exchange, SinkState.PAUSED, failures, probe_delay_s(failures, self.clock.jitter()))
+
+    def _disable(self, exchange: Exchange) -> None:
+        self._wait(exchange, SinkState.DISABLED, self.failures + 1, None)
+
+    def _wait(self, exchange: Exchange, state: SinkState, failures: int, delay_s: float | None) -> None:
+        now_us, reason = self.clock.now_us(), exchange.verdict.reason
+        next_try_us = None if delay_s is None else now_us + int(delay_s * 1e6)
+
+        def write(con: sqlite3.Connection) -> None:
+            self._note(
+                con,
+                state=state,
+                reason=reason,
+                failures=failures,
+                next_try_us=next_try_us,
+                last_error=reason,
+                last_error_us=now_us,
+            )
+            attempts.add(con, self._logged(exchange))
+
+        self.outbox.write(write)
+        self._not_before = self.clock.monotonic() + (delay_s or 0.0)
+        self._change(state, failures, reason)
+
+    def _bisect(self, exchange: Exchange) -> None:
+        sent = exchange.selection.to_send
+        if len(sent) == 1:
+            self._bury_the_only(exchange)
+        else:
+            self.limit = self.limit.after_poison(len(sent))
+            self._log_attempt(exchange)
+
+    def _halve(self, exchange: Exchange) -> None:
+        sent = exchange.selection.to_send
+        if len(sent) == 1:
+            self._bury_the_only(exchange)
+        else:
+            self.limit = self.limit.after_too_large(len(sent), exchange.sent_bytes)
+            self._log_attempt(exchange)
+
+    def _bury_the_only(self, exchange: Exchange) -> None:
+        only = exchange.selection.to_send[0]
+        refused = {only.id: Item(Fate.DEAD, exchange.verdict.reason)}
+        self._settle_events(evolve(exchange, verdict=evolve(exchange.verdict, items=refused)))
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def _note(self, con: sqlite3.Connection, **columns: Any) -> None:
+        if not cursors.note(con, self.sink.name, self.epoch, **columns):
+            raise StaleEpoch
+
+    def _log_attempt(self, exchange: Exchange) -> None:
+        self.outbox.write(lambda con: attempts.add(con, self._logged(exchange)))
+
+    def _logged(self, exchange: Exchange) -> Attempt:
+        sent = exchange.selection.to_send
+        return Attempt(
+            self.sink.name,
+            exchange.at_us,
+            sent[0].seq if sent else 0,
+            sent[-1].seq if sent else 0,
+            len(sent),
+            exchange.took_ms,
+            exchange.verdict.action.value,
+            exchange.status,
+            exchange.verdict.reason,
+        )
+
+    def _change(self, state: SinkState, failures: int, reason: str) -> None:
+        """Remember the state, and say it once when it is another one."""
+        before, self.state, self.failures = self.state, state, failures
+        if state is before:
+            return
+        level = logging.INFO if state is SinkState.DELIVERING else logging.WARNING
+        log.log(level, "sink %s: %s%s", self.sink.name, state.value, f" ({printable(reason)})" if reason else "")
+
+
+def _exchange(selection: Selection, verdict: Verdict, outcome: HttpOutcome, at_us: int, sent_bytes: int) -> Exchange:
+    status = outcome.status if isinstance(outcome, HttpReply) else None
+    return Exchange(selection, verdict, at_us, status, outcome.took_ms, sent_bytes)

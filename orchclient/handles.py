@@ -1,0 +1,62 @@
+"""What the verbs return: receipts with what the caller wants to do next. All are true in a boolean context."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from orchclient.core import verbs
+from orchclient.core.events import NotificationPriority, Receipt
+from orchclient.recorder import Recorder
+
+
+@frozen
+class Clarification:
+    """A question that was asked. ``id`` is its event's id; an answer names it."""
+
+    receipt: Receipt
+    task_id: str
+    _recorder: Recorder = field(repr=False, eq=False)
+
+    @property
+    def id(self) -> str:
+        """The question's id, on the wire ``clarification_id``."""
+        return self.receipt.event_id
+
+    def withdraw(self, reason: str = "no longer needed") -> Receipt:
+        """Tell people that the question needs no answer any more."""
+        return self._recorder.record(verbs.clarification_withdrawal(self.task_id, self.id, reason))
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@frozen
+class Completion:
+    """A result that was handed in, with its quality score (0.0 to 100.0)."""
+
+    receipt: Receipt
+    quality_score: float
+
+    @property
+    def event_id(self) -> str:
+        """The id of the completion's event; a review names it."""
+        return self.receipt.event_id
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@frozen
+class Escalation:
+    """A call for help, with the priority that the matrix gave it."""
+
+    receipt: Receipt
+    priority: NotificationPriority
+
+    @property
+    def event_id(self) -> str:
+        """The id of the escalation's event."""
+        return self.receipt.event_id
+
+    def __bool__(self) -> bool:
+        return True

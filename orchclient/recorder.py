@@ -1,0 +1,85 @@
+"""The record path: a draft becomes a durable event. Every statement here is paid for by every call of an agent."""
+
+from __future__ import annotations
+
+import json
+from zlib import crc32
+
+from orchclient.config import Settings
+from orchclient.core.envelope import body_text, lane_text
+from orchclient.core.errors import InvalidEvent
+from orchclient.core.events import Event, Receipt
+from orchclient.core.ids import checked_id, uuid7
+from orchclient.core.jsontext import encode, json_text
+from orchclient.core.redaction import Redactor
+from orchclient.core.verbs import Draft
+from orchclient.delivery.clock import Clock
+from orchclient.station import Station, SwitchedOff
+
+KNOWN_LANES = 4096
+
+
+class Recorder:
+    """Records for one agent. ``always_synced``: no thread will sync later, so every event is synced at once."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        station: Station | SwitchedOff,
+        settings: Settings,
+        clock: Clock,
+        *,
+        always_synced: bool,
+    ) -> None:
+        self._agent_id = agent_id
+        self._station = station
+        self._clock = clock
+        self._max_bytes = settings.max_event_bytes
+        self._synced = always_synced or settings.durability == "full"
+        secrets = [settings.token] if isinstance(settings.token, str) else []
+        self._redactor = Redactor(secrets, settings.redact_keys)
+        self._lanes: dict[str, str] = {}
+
+    def new_id(self) -> str:
+        """A fresh event id, for data that names its own event."""
+        return uuid7(self._clock.now_us() // 1000, self._clock.randomness())
+
+    def record(self, draft: Draft, event_id: str | None = None) -> Receipt:
+        """Store a draft and return its receipt. Raises ``InvalidEvent`` or ``OutboxError``; then nothing is stored."""
+        task_id = draft.task_id
+        lane = self._lanes.get(task_id) if type(task_id) is str else None
+        if lane is None:
+            lane = self._new_lane(task_id)
+        data = json_text(draft.data)
+        if self._redactor.suspects(data):
+            data = self._redacted(data, task_id)
+        now_us = self._clock.now_us()
+        event_id = event_id or uuid7(now_us // 1000, self._clock.randomness())
+        type_, priority = draft.type, draft.priority
+        body = body_text(event_id, type_, lane, priority, now_us, data)
+        stored = body.encode()
+        if len(stored) > self._max_bytes:
+            raise self._too_large(len(stored), draft)
+        event = Event(event_id, task_id, self._agent_id, type_, priority, now_us, crc32(stored), body)
+        seq = self._station.record(event, draft.status, draft.synced or self._synced)
+        return Receipt(event_id, seq, now_us)
+
+    def _new_lane(self, task_id: str) -> str:
+        lane = lane_text(checked_id("task_id", task_id), self._agent_id)
+        if len(self._lanes) >= KNOWN_LANES:
+            self._lanes.clear()
+        self._lanes[task_id] = lane
+        return lane
+
+    def _redacted(self, data: str, task_id: str) -> str:
+        clean = self._redactor.redact(json.loads(data))
+        clean["task_id"] = task_id  # an id must stay what the orchestrator knows it by
+        return encode(clean)
+
+    def _too_large(self, size: int, draft: Draft) -> InvalidEvent:
+        largest = max(draft.data, key=lambda member: len(json_text({member: draft.data[member]})))
+        return InvalidEvent(
+            largest,
+            f"makes the event {size:,} bytes, {self._max_bytes:,} at most: keep the large part elsewhere and pass "
+            "a link, or raise the setting max_event_bytes (1,048,576 at most)",
+        )

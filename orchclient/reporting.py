@@ -1,0 +1,196 @@
+"""What is told about the outbox: statistics, health, and the report of a flush. Questions in, values out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import asdict, frozen
+
+from orchclient.core.events import EventType
+from orchclient.core.health import overall
+from orchclient.core.timestamps import rfc3339
+from orchclient.delivery.flush import Mark
+from orchclient.outbox import cursors, desk, folding, identity, journal, leadership
+from orchclient.outbox.cursors import SinkRow
+
+_COUNTED = {
+    "updates_sent": EventType.TASK_STATUS,
+    "clarifications_requested": EventType.CLARIFICATION_REQUESTED,
+    "completions_reported": EventType.TASK_COMPLETED,
+    "errors_escalated": EventType.ERROR_ESCALATED,
+}
+
+
+@frozen
+class SinkReport:
+    """One destination now: counts of events, age of the oldest pending one in seconds, state and last error."""
+
+    name: str
+    kind: str
+    pending: int
+    parked: int
+    delivered: int
+    dead: int
+    expired: int
+    oldest_age_s: float | None
+    state: str
+    reason: str
+    next_try_at: str | None
+    last_success_at: str | None
+    last_error: str
+    last_error_at: str | None
+    holder: Mapping[str, Any] | None
+
+
+@frozen
+class OutboxReport:
+    """The outbox now. ``recorded`` counts every event that it ever held."""
+
+    path: str
+    source: str
+    recorded: int
+    kept: int
+    sinks: tuple[SinkReport, ...]
+
+
+@frozen
+class Delivered:
+    """What a flush did for one destination, and what is left."""
+
+    delivered: int
+    pending: int
+    dead: int
+    state: str
+    reason: str = ""
+    next_try_at: str | None = None
+
+
+@frozen
+class FlushReport:
+    """What a flush did. True when nothing that was due is left: all delivered, none dead."""
+
+    destinations: Mapping[str, Delivered]
+    seconds: float
+
+    @property
+    def delivered(self) -> int:
+        """Events delivered during the flush, all destinations together."""
+        return sum(each.delivered for each in self.destinations.values())
+
+    @property
+    def pending(self) -> int:
+        """Events that are still to be delivered."""
+        return sum(each.pending for each in self.destinations.values())
+
+    @property
+    def dead(self) -> int:
+        """Events that became dead letters during the flush."""
+        return sum(each.dead for each in self.destinations.values())
+
+    def __bool__(self) -> bool:
+        return not (self.pending or self.dead)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "delivered": self.delivered,
+            "pending": self.pending,
+            "dead": self.dead,
+            "seconds": round(self.seconds, 3),
+            "destinations": {name: asdict(each) for name, each in self.destinations.items()},
+        }
+
+
+def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxReport:
+    """Everything ``orchclient status`` shows, from one consistent look; no count reads the events."""
+    first, last = journal.first_seq(con), journal.last_seq(con)
+    reports = tuple(_sink_report(con, row, last, now_us) for row in cursors.sinks(con))
+    return OutboxReport(path, identity.identities(con).newest, last, last - first + 1 if last else 0, reports)
+
+
+def _sink_report(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> SinkReport:
+    holder = leadership.last_holder(con, row.name)
+    return SinkReport(
+        name=row.name,
+        kind=row.kind,
+        pending=row.pending(last_seq),
+        parked=row.parked,
+        delivered=row.delivered,
+        dead=row.dead,
+        expired=row.expired,
+        oldest_age_s=_oldest_age_s(con, row, last_seq, now_us),
+        state=row.state.value,
+        reason=row.reason,
+        next_try_at=_text(row.next_try_us),
+        last_success_at=_text(row.last_success_us),
+        last_error=row.last_error,
+        last_error_at=_text(row.last_error_us),
+        holder=asdict(holder) if holder else None,
+    )
+
+
+def _oldest_age_s(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> float | None:
+    if not row.pending(last_seq):
+        return None
+    parked = desk.oldest_parked(con, row.name) if row.parked else None
+    recorded_us = journal.recorded_us(con, min(parked or row.cursor + 1, row.cursor + 1))
+    return None if recorded_us is None else max((now_us - recorded_us) / 1e6, 0.0)
+
+
+def _text(us: int | None) -> str | None:
+    return None if us is None else rfc3339(us)
+
+
+def communication_stats(con: sqlite3.Connection, path: str, agent: str, now_us: int) -> dict[str, Any]:
+    """What ``get_communication_stats`` returns."""
+    tallies = folding.tallies(con, agent)
+    report = outbox_report(con, path, now_us)
+    last_us = max((tally.last_us for tally in tallies.values()), default=None)
+    recorded = sum(tally.count for tally in tallies.values())
+    rows = [(row.state.value, row.failures, row.dead) for row in cursors.sinks(con)]
+    counts = {name: tallies[type_].count if type_ in tallies else 0 for name, type_ in _COUNTED.items()}
+    return {
+        "agent_id": agent,
+        **counts,
+        "last_communication": _text(last_us),
+        "health_status": overall(recorded, rows).value,
+        "delivery": {
+            sink.name: {
+                "pending": sink.pending,
+                "delivered": sink.delivered,
+                "dead": sink.dead,
+                "oldest_age_s": sink.oldest_age_s,
+                "state": sink.state,
+                "last_error": sink.last_error,
+            }
+            for sink in report.sinks
+        },
+    }
+
+
+def flush_report(
+    con: sqlite3.Connection, before: Mapping[str, SinkRow], mark: Mark, only: tuple[str, ...], seconds: float
+) -> FlushReport:
+    """What changed since ``before``, and what of the events up to the mark is left."""
+    return FlushReport(
+        {
+            row.name: _delivered(con, row, before.get(row.name), mark)
+            for row in cursors.sinks(con)
+            if not only or row.name in only
+        },
+        seconds,
+    )
+
+
+def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark) -> Delivered:
+    left = max(mark.last_seq - row.cursor, 0) + desk.parked_up_to(con, row.name, mark.last_seq)
+    return Delivered(
+        delivered=row.delivered - (before.delivered if before else 0),
+        pending=left,
+        dead=max(row.dead - (before.dead if before else 0), 0),
+        state=row.state.value,
+        reason=row.reason,
+        next_try_at=_text(row.next_try_us),
+    )

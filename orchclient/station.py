@@ -1,0 +1,223 @@
+"""The outbox of this process with its delivery: opened once, started by the first record, closed in bounded time.
+
+Below the public client, which it knows nothing of, and above the floors that do the work.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from orchclient import config
+from orchclient.core.errors import OutboxError
+from orchclient.core.events import Event
+from orchclient.core.task_state import TaskState
+from orchclient.delivery import flush as flushing
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.flusher import Flusher, FlusherSettings
+from orchclient.delivery.transport import HttpTransport, Transport
+from orchclient.outbox import cursors, folding
+from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.store import Origin
+from orchclient.reporting import FlushReport, OutboxReport, communication_stats, flush_report, outbox_report
+from orchclient.sinks.sink import Sink
+
+TransportFactory = Callable[[], Transport]
+Watch = Callable[[flushing.Progress], None]
+
+
+class Station:
+    """One outbox, open, with the threads that deliver it once something is recorded."""
+
+    def __init__(self, outbox: Outbox, flusher: Flusher, clock: Clock, *, background: bool) -> None:
+        self._outbox = outbox
+        self._flusher = flusher
+        self._clock = clock
+        self._background = background
+        outbox.on_commit = flusher.notice
+        outbox.on_fork = flusher.forget_inherited
+
+    @property
+    def path(self) -> str:
+        """The outbox file."""
+        return self._outbox.path
+
+    @property
+    def sink_names(self) -> tuple[str, ...]:
+        """The destinations that this process is configured for."""
+        return self._flusher.sink_names
+
+    def record(self, event: Event, status: str | None, synced: bool) -> int:
+        """Store an event durably and see that somebody delivers it."""
+        seq = self._outbox.record(event, status, synced)
+        if self._background and not self._flusher.is_running:
+            self._start()
+        return seq
+
+    def _start(self) -> None:
+        self._outbox.on_commit = self._flusher.notice  # a forked child was left without
+        self._flusher.start()
+        self._flusher.notice()
+
+    def task_state(self, task_id: str) -> TaskState | None:
+        """Where a task stands."""
+        return self._outbox.query(lambda con: folding.task_state(con, task_id))
+
+    def communication_stats(self, agent_id: str) -> dict[str, Any]:
+        """What an agent recorded, and how delivery fares."""
+        return self._outbox.query(lambda con: communication_stats(con, self.path, agent_id, self._clock.now_us()))
+
+    def report(self) -> OutboxReport:
+        """The outbox and each destination now."""
+        return self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
+
+    def query(self, question: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Ask a question of the outbox."""
+        return self._outbox.query(question)
+
+    def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
+        """Deliver what is due now, by this process or by the one that does so already."""
+        began = self._clock.monotonic()
+        was_running = self._flusher.is_running
+        if not was_running:
+            self._start()
+        before = {row.name: row for row in self._rows()}
+        mark = flushing.begin(self._outbox)
+        self._flusher.look()
+        self._wait(mark, timeout_s, only, watch)
+        if not was_running and not self._background:
+            self._flusher.stop(STOP_S)
+        seconds = self._clock.monotonic() - began
+        return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds))
+
+    def _wait(self, since: flushing.Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> None:
+        flushing.wait(
+            self._outbox,
+            self._clock,
+            since,
+            timeout_s,
+            own=self.sink_names,
+            only=only,
+            pause=self._flusher.wait_for_turn,
+            watch=watch,
+        )
+
+    def _rows(self) -> list[SinkRow]:
+        return self._outbox.query(cursors.sinks)
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The caller's own statements and the events recorded inside, durable together or not at all."""
+        return self._outbox.transaction()
+
+    def close(self, timeout_s: float) -> None:
+        """Deliver for at most so long if that has a chance, then end the threads and close the file."""
+        until = self._clock.monotonic() + timeout_s
+        if self._flusher.is_running and self._flusher.is_leading and not self._flusher.waits_in_vain:
+            since = self._outbox.query(flushing.mark)
+            self._wait(since, timeout_s, self._flusher.led_names, lambda progress: None)
+        self._flusher.stop(max(until - self._clock.monotonic(), 0.0))
+        self._outbox.close()
+
+
+STOP_S = 2.0
+
+
+class SwitchedOff:
+    """In place of a station with ``ORCHCLIENT_MODE=disabled``: arguments are checked, nothing is stored or sent."""
+
+    path = "(disabled)"
+    sink_names: tuple[str, ...] = ()
+
+    def record(self, event: Event, status: str | None, synced: bool) -> int:
+        """Store nothing."""
+        return 0
+
+    def task_state(self, task_id: str) -> TaskState | None:
+        """Nothing is known."""
+        return None
+
+    def communication_stats(self, agent_id: str) -> dict[str, Any]:
+        """Nothing was recorded."""
+        return {
+            "agent_id": agent_id,
+            "updates_sent": 0,
+            "clarifications_requested": 0,
+            "completions_reported": 0,
+            "errors_escalated": 0,
+            "last_communication": None,
+            "health_status": "inactive",
+            "delivery": {},
+        }
+
+    def report(self) -> OutboxReport:
+        """Empty."""
+        return OutboxReport(self.path, "", 0, 0, ())
+
+    def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
+        """Nothing to do."""
+        return FlushReport({}, 0.0)
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """There is no file to write to."""
+        raise OutboxError("orchclient is disabled (ORCHCLIENT_MODE): there is no outbox for transaction()")
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing to end."""
+
+
+def open_station(
+    settings: config.Settings,
+    clock: Clock,
+    *,
+    sinks: Sequence[Sink] | None,
+    transport: TransportFactory | None,
+    background: bool,
+) -> Station | SwitchedOff:
+    """The station that the settings describe."""
+    if settings.mode == "disabled":
+        return SwitchedOff()
+    destinations = [] if settings.mode == "offline" else configured_sinks(settings) if sinks is None else list(sinks)
+    origin = Origin(
+        settings.db or config.default_db(),
+        lambda: str(uuid.uuid4()),
+        clock.now_us,
+        settings.allow_network_filesystem,
+    )
+    outbox = Outbox(origin)
+    flusher = Flusher(
+        outbox,
+        destinations,
+        transport or (lambda: http_transport(settings)),
+        clock,
+        FlusherSettings(settings.agent or default_agent(), settings.request_timeout, settings.retention),
+    )
+    return Station(outbox, flusher, clock, background=background)
+
+
+def configured_sinks(settings: config.Settings) -> list[Sink]:
+    """The destinations that the settings name. Raises ``ConfigError`` when one is not usable."""
+    if settings.url is None:
+        return []
+    from orchclient.sinks.orchestrator import OrchestratorSink, checked_url
+
+    settings.token_now()  # an unusable token is told at construction, not in a thread
+    return [OrchestratorSink(checked_url("url (ORCHCLIENT_URL)", settings.url), settings.token_now)]
+
+
+def default_agent() -> str:
+    """Who speaks when nobody said: the host and the process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def http_transport(settings: config.Settings) -> HttpTransport:
+    """What requests are sent with, as the settings say. Called by the thread that delivers, which pays for requests."""
+    import orchclient.delivery.adapter  # noqa: F401
+
+    proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+    return HttpTransport(proxies=proxies, ca_file=settings.ca_file)

@@ -1,0 +1,150 @@
+"""A task's handle: the verbs without the task id, the count of recovery attempts, and what an exception becomes."""
+
+from __future__ import annotations
+
+import logging
+import traceback as traceback_module
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from orchclient.core.errors import OrchClientError
+from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
+from orchclient.core.task_state import TaskState
+from orchclient.handles import Clarification, Completion, Escalation
+
+if TYPE_CHECKING:
+    from orchclient.client import OrchestratorClient
+
+log = logging.getLogger("orchclient")
+
+TRACEBACK_CHARS = 16_000
+
+
+class Task:
+    """One task of an agent, by id. ``with client.task(id) as task:`` starts it and escalates an escaping exception."""
+
+    def __init__(self, client: OrchestratorClient, task_id: str) -> None:
+        self.task_id = task_id
+        self._client = client
+        self._history: list[dict[str, Any]] = []
+
+    def __repr__(self) -> str:
+        return f"Task({self.task_id!r})"
+
+    @property
+    def recovery_attempts(self) -> int:
+        """How many recoveries this handle was told of; an escalation carries the number."""
+        return len(self._history)
+
+    def update(
+        self,
+        status: TaskStatus | str = TaskStatus.IN_PROGRESS,
+        metadata: Mapping[str, Any] | None = None,
+        progress_percentage: float | None = None,
+        current_step: str | None = None,
+    ) -> Receipt:
+        """Tell where the task stands; see ``OrchestratorClient.update_task_status``."""
+        return self._client.update_task_status(self.task_id, status, metadata, progress_percentage, current_step)
+
+    def progress(self, percentage: float, step: str | None = None, **metadata: Any) -> Receipt:
+        """Tell progress (0 to 100) and the current step of work in progress."""
+        return self.update(TaskStatus.IN_PROGRESS, metadata or None, percentage, step)
+
+    def ask(
+        self,
+        questions: str | Sequence[str | Mapping[str, Any]],
+        priority: NotificationPriority | str = NotificationPriority.MEDIUM,
+        context: Mapping[str, Any] | None = None,
+        *,
+        options: Sequence[Any] | None = None,
+        recommended: str | Sequence[str | None] | None = None,
+        default: Any = None,
+        deadline: datetime | None = None,
+        key: str | None = None,
+    ) -> Clarification:
+        """Ask people; see ``OrchestratorClient.request_clarification``."""
+        return self._client.request_clarification(
+            self.task_id,
+            questions,
+            priority,
+            context,
+            options=options,
+            recommended=recommended,
+            default=default,
+            deadline=deadline,
+            key=key,
+        )
+
+    def complete(
+        self,
+        pr_url: str | None,
+        test_results: Mapping[str, Any],
+        artifacts: Mapping[str, Any] | None = None,
+        *,
+        review: bool = False,
+    ) -> Completion:
+        """Hand in the result; see ``OrchestratorClient.report_completion``."""
+        return self._client.report_completion(self.task_id, pr_url, test_results, artifacts, review=review)
+
+    def recovery_attempted(self, error: BaseException | str, action: str | None = None) -> int:
+        """Count an attempt to recover and remember it for an escalation; the number so far. Records nothing yet."""
+        entry = {"attempt": len(self._history) + 1, "error": _described(error)}
+        self._history.append(entry | {"action": action} if action else entry)
+        return len(self._history)
+
+    def escalate(
+        self,
+        error: BaseException | str,
+        error_message: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        *,
+        fatal: bool = True,
+        dedup_key: str | None = None,
+    ) -> Escalation:
+        """Call for help with the recovery attempts of this handle. ``error`` is an exception or an error type."""
+        is_exception = isinstance(error, BaseException)
+        return self._client.escalate_error(
+            self.task_id,
+            type(error).__name__ if is_exception else str(error),
+            error_message if error_message is not None else str(error),
+            self.recovery_attempts,
+            context,
+            fatal=fatal,
+            dedup_key=dedup_key,
+            traceback=_traceback_text(error) if isinstance(error, BaseException) else None,
+            recovery_history=self._history,
+        )
+
+    def snapshot(self) -> TaskState:
+        """Where the task stands as its events add up, over restarts."""
+        return self._client.task_state(self.task_id) or TaskState(self.task_id)
+
+    def __enter__(self) -> Self:
+        self._client.start_task(self.task_id, self.snapshot().attempt + 1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # An interrupt or an exit is not an error of the task.
+        if isinstance(error, Exception):
+            try:
+                self.escalate(error)
+            except OrchClientError:
+                # The agent's own exception must reach its caller, whatever our disk does.
+                log.exception("task %s: its exception could not be escalated", self.task_id)
+
+
+def _described(error: BaseException | str) -> str:
+    return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+
+
+def _traceback_text(error: BaseException) -> str:
+    """The traceback, its middle left out when it is long: the cause stands at one of the ends."""
+    text = "".join(traceback_module.format_exception(error))
+    if len(text) <= TRACEBACK_CHARS:
+        return text
+    half = TRACEBACK_CHARS // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
