@@ -6,11 +6,11 @@ import json
 from zlib import crc32
 
 from orchclient.config import Settings
-from orchclient.core.envelope import body_text, lane_text
+from orchclient.core.envelope import Lane, body_text, lane_of
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.events import Event, Receipt
 from orchclient.core.ids import checked_id, uuid7
-from orchclient.core.jsontext import encode, json_text
+from orchclient.core.jsontext import encode, members_text
 from orchclient.core.redaction import Redactor
 from orchclient.core.verbs import Draft
 from orchclient.delivery.clock import Clock
@@ -38,7 +38,7 @@ class Recorder:
         self._synced = always_synced or settings.durability == "full"
         secrets = [settings.token] if isinstance(settings.token, str) else []
         self._redactor = Redactor(secrets, settings.redact_keys)
-        self._lanes: dict[str, str] = {}
+        self._lanes: dict[str, Lane] = {}
 
     def new_id(self) -> str:
         """A fresh event id, for data that names its own event."""
@@ -50,13 +50,13 @@ class Recorder:
         lane = self._lanes.get(task_id) if type(task_id) is str else None
         if lane is None:
             lane = self._new_lane(task_id)
-        data = json_text(draft.data)
-        if self._redactor.suspects(data):
-            data = self._redacted(data, task_id)
+        members = draft.members
+        if self._redactor.suspects(members):
+            members = self._redacted(members)
         now_us = self._clock.now_us()
         event_id = event_id or uuid7(now_us // 1000, self._clock.randomness())
         type_, priority = draft.type, draft.priority
-        body = body_text(event_id, type_, lane, priority, now_us, data)
+        body = body_text(event_id, type_, lane, priority, now_us, members)
         stored = body.encode()
         if len(stored) > self._max_bytes:
             raise self._too_large(len(stored), draft)
@@ -64,20 +64,19 @@ class Recorder:
         seq = self._station.record(event, draft.status, draft.synced or self._synced)
         return Receipt(event_id, seq, now_us)
 
-    def _new_lane(self, task_id: str) -> str:
-        lane = lane_text(checked_id("task_id", task_id), self._agent_id)
+    def _new_lane(self, task_id: str) -> Lane:
+        lane = lane_of(checked_id("task_id", task_id), self._agent_id)
         if len(self._lanes) >= KNOWN_LANES:
             self._lanes.clear()
         self._lanes[task_id] = lane
         return lane
 
-    def _redacted(self, data: str, task_id: str) -> str:
-        clean = self._redactor.redact(json.loads(data))
-        clean["task_id"] = task_id  # an id must stay what the orchestrator knows it by
-        return encode(clean)
+    def _redacted(self, members: str) -> str:
+        return members_text(self._redactor.redact(json.loads(f"{{{members[1:]}}}")))
 
     def _too_large(self, size: int, draft: Draft) -> InvalidEvent:
-        largest = max(draft.data, key=lambda member: len(json_text({member: draft.data[member]})))
+        data = draft.data
+        largest = max(data, key=lambda member: len(encode(data[member])))
         return InvalidEvent(
             largest,
             f"makes the event {size:,} bytes, {self._max_bytes:,} at most: keep the large part elsewhere and pass "

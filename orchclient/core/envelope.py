@@ -9,6 +9,7 @@ Attributes: https://github.com/cloudevents/spec, version 1.0.2, with its extensi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from orchclient.core.jsontext import quote
 from orchclient.core.timestamps import rfc3339
@@ -17,26 +18,28 @@ TYPE_PREFIX = "dev.orchclient."
 SCHEMA_BASE = "https://orchclient.dev/schemas/"
 
 
-def lane_text(task: str, agent: str) -> str:
-    """The part of the text that is the same for every event of one agent's task."""
+class Lane(NamedTuple):
+    """What is the same for every event of one agent's task: attributes, and the first member of the data."""
+
+    attributes: str
+    task_member: str
+
+
+def lane_of(task: str, agent: str) -> Lane:
+    """The constant texts of one agent's task."""
     subject = quote(task)
-    return f'"subject":{subject},"partitionkey":{subject},"agentid":{quote(agent)}'
+    return Lane(f'"subject":{subject},"partitionkey":{subject},"agentid":{quote(agent)}', f'"task_id":{subject}')
 
 
 def body_text(
-    event_id: str,
-    type_: str,
-    lane: str,
-    priority: str,
-    recorded_us: int,
-    data: str,
-    traceparent: str | None = None,
+    event_id: str, type_: str, lane: Lane, priority: str, recorded_us: int, members: str, traceparent: str | None = None
 ) -> str:
-    """The text that the journal keeps. ``lane`` comes from ``lane_text``, ``data`` is JSON text."""
+    """The text that the journal keeps. ``members`` is JSON text that follows the first member of the data."""
+    attributes, task_member = lane
     trace = f',"traceparent":{quote(traceparent)}' if traceparent else ""
     return (
-        f'"id":"{event_id}","type":"{TYPE_PREFIX}{type_}",{lane},"time":"{rfc3339(recorded_us)}",'
-        f'"priority":"{priority}"{trace},"dataschema":"{SCHEMA_BASE}{type_}.json","data":{data}}}'
+        f'"id":"{event_id}","type":"{TYPE_PREFIX}{type_}",{attributes},"time":"{rfc3339(recorded_us)}",'
+        f'"priority":"{priority}"{trace},"dataschema":"{SCHEMA_BASE}{type_}.json","data":{{{task_member}{members}}}}}'
     )
 
 

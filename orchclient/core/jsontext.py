@@ -88,6 +88,16 @@ def json_text(members: Mapping[str, Any]) -> str:
         text = encode(members)
     except (TypeError, ValueError, RecursionError) as error:
         raise _invalid(members, error) from None
+    return storable(text)
+
+
+def members_text(members: Mapping[str, Any]) -> str:
+    """The members as they stand behind others in an object: ``,"a":1,"b":2``. Raises ``InvalidEvent``."""
+    return f",{json_text(members)[1:-1]}" if members else ""
+
+
+def storable(text: str) -> str:
+    """JSON text without lone surrogates."""
     return text if text.isascii() else _without_surrogates(text)
 
 

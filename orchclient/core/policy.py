@@ -92,7 +92,9 @@ def action_for(status: int) -> Action:
 def decide(outcome: HttpOutcome, ids: Sequence[str], now_us: int) -> Verdict:
     """What an orchestrator's answer means for the events ``ids`` that were sent, in their order."""
     if isinstance(outcome, NoReply):
-        return Verdict(Action.BACK_OFF, f"{outcome.reason}: {outcome.detail}".rstrip(": "))
+        # A request that cannot be put on the wire will not be better in a second: somebody has to mend the settings.
+        action = Action.PAUSE if outcome.reason == "request" else Action.BACK_OFF
+        return Verdict(action, f"{outcome.reason}: {outcome.detail}".rstrip(": "))
     action = action_for(outcome.status)
     if action is Action.SETTLE:
         return _settled(outcome, ids)

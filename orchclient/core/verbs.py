@@ -6,6 +6,7 @@ clarification_needed, completing completes it at 100 %, a fatal error fails it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +24,7 @@ from orchclient.core.events import (
     NotificationPriority,
     TaskStatus,
 )
+from orchclient.core.jsontext import members_text, quote, storable
 from orchclient.core.quality import quality_score
 from orchclient.core.questions import checked_questions, content_digest
 from orchclient.core.timestamps import microseconds, rfc3339
@@ -32,14 +34,23 @@ Data = dict[str, Any]
 
 @define
 class Draft:
-    """An event before it has an id and a time. ``status`` is the task's state after it, None for no change."""
+    """An event before it has an id and a time. ``status`` is the task's state after it, None for no change.
+
+    ``members`` is the JSON text of the data's members behind ``task_id``, as ``core.jsontext.members_text`` makes it.
+    """
 
     type: str
     task_id: str
-    data: Data
+    members: str
     priority: str = "low"
     status: str | None = None
     synced: bool = True  # durable against power loss when the call returns, whatever it says
+
+    @property
+    def data(self) -> Data:
+        """The members as values."""
+        data: Data = json.loads(f"{{{self.members[1:]}}}")
+        return data
 
 
 _STATUSES = {status.value: status.value for status in TaskStatus}
@@ -56,16 +67,17 @@ def status_update(
 ) -> Draft:
     """A task's state; only the members that were given are said, so that the others stay as they were."""
     state = _word("status", status, _STATUSES)
-    data: Data = {"task_id": task_id, "status": state}
+    # By hand, since this is the call that agents make most: half the time of encoding a dict.
+    text = f',"status":"{state}"'
     if progress_percentage is not None:
-        data["progress_percentage"] = _progress(progress_percentage)
+        text += f',"progress_percentage":{_progress(progress_percentage)}'
     if current_step is not None:
-        data["current_step"] = _text("current_step", current_step)
+        text += f',"current_step":{quote(_text("current_step", current_step))}'
     if metadata is not None:
-        data["metadata"] = _object("metadata", metadata)
+        text += members_text({"metadata": _object("metadata", metadata)})
     if attempt is not None:
-        data["attempt"] = attempt
-    return Draft(EventType.TASK_STATUS, task_id, data, status=state, synced=False)
+        text += f',"attempt":{attempt}'
+    return Draft(EventType.TASK_STATUS, task_id, storable(text), status=state, synced=False)
 
 
 def start(task_id: str, attempt: int) -> Draft:
@@ -98,7 +110,6 @@ def clarification_request(
         shown["deadline"] = rfc3339(microseconds(_aware("deadline", deadline)))
     urgency = _word("priority", priority, _PRIORITIES)
     data = {
-        "task_id": task_id,
         "clarification_id": event_id,
         **shown,
         "priority": urgency,
@@ -108,13 +119,15 @@ def clarification_request(
     }
     if key is not None:
         data["key"] = _text("key", key)
-    return Draft(EventType.CLARIFICATION_REQUESTED, task_id, data, urgency, TaskStatus.CLARIFICATION_NEEDED.value)
+    return Draft(
+        EventType.CLARIFICATION_REQUESTED, task_id, members_text(data), urgency, TaskStatus.CLARIFICATION_NEEDED.value
+    )
 
 
 def clarification_withdrawal(task_id: str, clarification_id: str, reason: str) -> Draft:
     """The question is not asked any more."""
-    data = {"task_id": task_id, "clarification_id": clarification_id, "reason": _text("reason", reason)}
-    return Draft(EventType.CLARIFICATION_WITHDRAWN, task_id, data)
+    data = {"clarification_id": clarification_id, "reason": _text("reason", reason)}
+    return Draft(EventType.CLARIFICATION_WITHDRAWN, task_id, members_text(data))
 
 
 def completion_report(
@@ -128,7 +141,6 @@ def completion_report(
     """The result, with its quality score."""
     results = _object("test_results", test_results)
     data: Data = {
-        "task_id": task_id,
         "status": TaskStatus.COMPLETED.value,
         "progress_percentage": 100,
         "current_step": STEP_COMPLETED,
@@ -140,7 +152,13 @@ def completion_report(
     }
     if review:
         data["review_id"] = event_id
-    return Draft(EventType.TASK_COMPLETED, task_id, data, NotificationPriority.MEDIUM.value, TaskStatus.COMPLETED.value)
+    return Draft(
+        EventType.TASK_COMPLETED,
+        task_id,
+        members_text(data),
+        NotificationPriority.MEDIUM.value,
+        TaskStatus.COMPLETED.value,
+    )
 
 
 def error_escalation(
@@ -161,7 +179,6 @@ def error_escalation(
         raise InvalidEvent("error_type", "must not be empty: name the kind of error, such as 'github_api_auth'")
     priority = escalation_priority(kind, attempts).value
     data: Data = {
-        "task_id": task_id,
         "error_type": kind,
         "error_message": _text("error_message", error_message),
         "recovery_attempts": attempts,
@@ -174,7 +191,9 @@ def error_escalation(
     data |= {member: value for member, value in optional.items() if value is not None}
     if fatal:
         data["status"] = TaskStatus.FAILED.value
-    return Draft(EventType.ERROR_ESCALATED, task_id, data, priority, TaskStatus.FAILED.value if fatal else None)
+    return Draft(
+        EventType.ERROR_ESCALATED, task_id, members_text(data), priority, TaskStatus.FAILED.value if fatal else None
+    )
 
 
 def _word(argument: str, value: object, words: Mapping[str, str]) -> str:

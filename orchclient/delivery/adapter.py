@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import certifi
 import requests
-import requests.certs
 from attrs import frozen
 from requests.adapters import HTTPAdapter
 from requests.models import PreparedRequest
@@ -110,11 +110,11 @@ class LineAdapter(HTTPAdapter):
             if parts.scheme not in _CONNECTIONS or parts.username is not None:
                 raise Refused("request", "the URL is not http(s)://host[:port]/path")
             str(parts.hostname).encode("idna")  # as connecting would, which is too late to call it the URL's fault
-            pool = self.get_connection_with_tls_context(prepared, True, self._proxies)
+            pool: Any = self.get_connection_with_tls_context(prepared, True, self._proxies)
             target = self.request_url(prepared, self._proxies)
         except (ValueError, requests.RequestException, HTTPError) as error:
             raise Refused("request", f"the URL or proxy cannot be used ({type(error).__name__})") from None
-        pool.ConnectionCls = partial(_CONNECTIONS[pool.scheme], line=self._line)  # type: ignore[assignment]
+        pool.ConnectionCls = partial(_CONNECTIONS[pool.scheme], line=self._line)
         # urllib3 logs the path it is told, and a webhook's path is a secret: so it is told the host only.
         return _Route(pool, target, "/" if target.startswith("/") else f"{parts.scheme}://{parts.netloc}/")
 
@@ -140,7 +140,7 @@ class LineAdapter(HTTPAdapter):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             try:
-                context.load_verify_locations(self._ca_file or requests.certs.where())
+                context.load_verify_locations(self._ca_file or certifi.where())
             except OSError as error:
                 raise Refused("tls", f"the CA file cannot be loaded ({type(error).__name__})") from None
             self._context = context

@@ -61,7 +61,7 @@ class PlainConnection(HTTPConnection):
             # Not as it is: urllib3 takes a reset for a server that answered early, and would go on to read.
             raise Unreached(error) from None
 
-    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:  # type: ignore[override]
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:
         """Send the request for the line's target; ``url`` is what urllib3 was told, because it logs that."""
         self._line.hold(self)
         super().request(method, self._line.target, *args, **options)

@@ -5,7 +5,6 @@ Never started at import, nor by a forked child before it records. Installs no si
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -46,15 +45,10 @@ class Flusher:
         self._settings = settings
         self._runners: tuple[Runner, ...] = ()
         self._housekeeper: Housekeeper | None = None
-        self._pid = 0
+        self.is_running = False  # whether the threads of this process exist; they do not survive a fork
         self._starting = threading.Lock()
         self._turn = threading.Condition()
         self._has_turned = False
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the threads of this process exist; they do not survive a fork."""
-        return self._pid == os.getpid()
 
     @property
     def is_leading(self) -> bool:
@@ -86,7 +80,7 @@ class Flusher:
             for runner in self._runners:
                 runner.start()
             self._housekeeper.start()
-            self._pid = os.getpid()
+            self.is_running = True
 
     def _runner(self, sink: Sink) -> Runner:
         return Runner(
@@ -103,7 +97,7 @@ class Flusher:
         """In a forked child: the threads are gone, and the parent's lock files must not be held from here."""
         for runner in self._runners:
             runner.forget_inherited()
-        self._runners, self._housekeeper, self._pid = (), None, 0
+        self._runners, self._housekeeper, self.is_running = (), None, False
         self._starting, self._turn = threading.Lock(), threading.Condition()
 
     def notice(self) -> None:
@@ -154,4 +148,4 @@ class Flusher:
             runner.stop(until)
         if self._housekeeper is not None:
             self._housekeeper.stop(until)
-        self._runners, self._housekeeper, self._pid = (), None, 0
+        self._runners, self._housekeeper, self.is_running = (), None, False

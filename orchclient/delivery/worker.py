@@ -17,7 +17,7 @@ from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import event_text, opening
-from orchclient.core.http import HttpOutcome, HttpReply
+from orchclient.core.http import HttpOutcome, HttpReply, NoReply
 from orchclient.core.policy import RETRY_AFTER_CAP_S, Action, Fate, Item, Verdict, printable
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.settlement import Exchange, Selection, StaleEpoch, sorted_out, write_fates
@@ -86,7 +86,9 @@ class Worker:
             self._greet(selection)
             selection = self._select()  # what the receiver takes may be less
         if self._greeted:
-            self._settle(self._attempt(selection))
+            exchange = self._attempt(selection)
+            if exchange is not None:
+                self._settle(exchange)
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -120,6 +122,8 @@ class Worker:
         if request is not None:
             at_us = self.clock.now_us()
             outcome = self.transport.send(request, deadline_s=self.deadline_s)
+            if isinstance(outcome, NoReply) and outcome.reason == "closed":
+                return
             verdict = self.sink.greeted(outcome, self.clock.now_us())
             if verdict is not None:
                 nothing = evolve(selection, to_send=(), to_park=(), damaged=())
@@ -129,13 +133,16 @@ class Worker:
         self.limit = evolve(known, events=min(self.limit.events, known.events))
         self._greeted = True
 
-    def _attempt(self, selection: Selection) -> Exchange:
+    def _attempt(self, selection: Selection) -> Exchange | None:
+        """Send what is to be sent; None when this process stopped meanwhile, which is nobody's failure."""
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
         batch = self._batch(selection.to_send)
         request = self.sink.render(batch)
         outcome = self.transport.send(request, deadline_s=self.deadline_s)
+        if isinstance(outcome, NoReply) and outcome.reason == "closed":
+            return None
         verdict = self.sink.decide(batch, outcome, self.clock.now_us())
         return _exchange(selection, verdict, outcome, at_us, len(request.body))
 

@@ -8,10 +8,10 @@ mix with the POSIX locks that SQLite puts on its own files.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 from orchclient.outbox.files import create_lock_file
@@ -26,11 +26,11 @@ class Gate:
 
     def enter(self) -> None:
         """Hold the gate shared, for a commit."""
-        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        flock(self._fd, LOCK_SH)
 
     def leave(self) -> None:
         """Let go of the gate."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        flock(self._fd, LOCK_UN)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -44,7 +44,7 @@ class Gate:
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Hold the gate exclusively for a block, waiting for commits in progress."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        flock(self._fd, LOCK_EX)
         try:
             yield True
         finally:
@@ -54,7 +54,7 @@ class Gate:
     def try_alone(self) -> Iterator[bool]:
         """Hold the gate exclusively for a block if nobody commits right now; the value tells whether it is held."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(self._fd, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             yield False
             return

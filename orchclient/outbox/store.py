@@ -109,7 +109,7 @@ class Store:
 
     def _named_files(self) -> tuple[int, int, int, int]:
         wal, database = os.lstat(self._wal_path), os.lstat(self.path)
-        return wal.st_dev, wal.st_ino, database.st_dev, database.st_ino
+        return wal.st_ino, database.st_ino, wal.st_dev, database.st_dev
 
     def is_intact(self) -> bool:
         """Whether the path still names the files that the connection writes to.
@@ -118,9 +118,10 @@ class Store:
         does (2 microseconds for both); opening the files would drop SQLite's locks.
         """
         try:
-            return self._named_files() == self._files
+            wal, database = os.lstat(self._wal_path), os.lstat(self.path)
         except OSError:
             return False
+        return (wal.st_ino, database.st_ino, wal.st_dev, database.st_dev) == self._files
 
     def checkpoint(self, *, wait: bool = False) -> bool:
         """Move the -wal's content into the database file, alone at the gate; whether it was done.
@@ -182,7 +183,8 @@ class Store:
 
     def _holds_part_of_ours(self) -> bool:
         """Whether the path names some of our files: a database without its -wal, or a -wal without its database."""
-        ours = {self._files[:2], self._files[2:]}
+        wal_ino, database_ino, wal_dev, database_dev = self._files
+        ours = {(wal_dev, wal_ino), (database_dev, database_ino)}
         for path in (self._wal_path, self.path):
             with suppress(OSError):
                 found = os.lstat(path)

@@ -164,7 +164,9 @@ class Writer:
             result = work(con)
         finally:
             gate.leave()
-        self._committed(synced)
+        # A synced commit syncs the whole -wal, and with it every commit before.
+        self.unsynced = not synced
+        self.commits += 1
         return result
 
     @contextmanager
@@ -179,10 +181,6 @@ class Writer:
                     with suppress(sqlite3.Error):
                         con.execute("ROLLBACK")
                 raise
-        self._committed(synced)
-
-    def _committed(self, synced: bool) -> None:
-        # A synced commit syncs the whole -wal, and with it every commit before.
         self.unsynced = not synced
         self.commits += 1
 

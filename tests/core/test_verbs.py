@@ -14,7 +14,7 @@ from orchclient.core.events import NotificationPriority, TaskStatus
 
 def test_a_status_update_says_only_what_was_given() -> None:
     draft = verbs.status_update("t", TaskStatus.IN_PROGRESS, None, None, None)
-    assert draft.data == {"task_id": "t", "status": "in_progress"}
+    assert draft.data == {"status": "in_progress"}
 
 
 @pytest.mark.parametrize(("given", "told"), [(-5, 0), (0, 0), (45.5, 45.5), (100, 100), (250, 100)])

@@ -20,8 +20,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 
-from orchclient.core.envelope import body_text, event_text, lane_text, opening
+from orchclient.core.envelope import body_text, event_text, lane_of, opening
 from orchclient.core.events import EventType, NotificationPriority, TaskStatus
+from orchclient.core.jsontext import members_text
 from orchclient.core.policy import Action, action_for
 from orchclient.core.questions import content_digest
 
@@ -293,13 +294,14 @@ def test_the_priorities_in_the_schema_are_those_of_the_code() -> None:
 
 def test_an_event_put_together_by_the_core_satisfies_the_envelope() -> None:
     example = FULL_EXAMPLES["task.status.v1"]
+    members = {name: value for name, value in example["data"].items() if name != "task_id"}
     body = body_text(
         example["id"],
         "task.status.v1",
-        lane_text(example["subject"], example["agentid"]),
+        lane_of(example["subject"], example["agentid"]),
         example["priority"],
         1_795_425_245_250_413,
-        json.dumps(example["data"]),
+        members_text(members),
         example["traceparent"],
     )
     text = event_text(opening(example["source"].removeprefix("urn:uuid:")), 41, body)
@@ -729,6 +731,7 @@ VIOLATIONS: list[tuple[str, Place, Any]] = [
     (STATUS, ("data", "progress_percentage"), None),
     (STATUS, ("data", "attempt"), 1.5),
     (ASKED, ("data", "clarification_id"), "q-1"),
+    (ASKED, ("data", "questions"), "Should it?"),
     (ASKED, ("data", "questions"), ["Should it?"]),
     (ASKED, ("data", "questions", 0, "id"), ABSENT),
     (ASKED, ("data", "questions", 0, "text"), ABSENT),
@@ -757,6 +760,7 @@ VIOLATIONS: list[tuple[str, Place, Any]] = [
     (ESCALATED, ("data", "priority"), "fatal"),
     (ESCALATED, ("data", "status"), ABSENT),
     (ESCALATED, ("data", "status"), "cancelled"),
+    (ESCALATED, ("data", "recovery_history"), "refreshed the token"),
     (ESCALATED, ("data", "recovery_history"), ["refreshed the token"]),
     (HEARTBEAT, ("data", "outbox", "pending"), ABSENT),
     (HEARTBEAT, ("data", "outbox", "dead"), ABSENT),
@@ -766,10 +770,12 @@ VIOLATIONS: list[tuple[str, Place, Any]] = [
     (GAP, ("data", "reason"), "lost"),
     (ANSWERED, ("time",), "2026-11-23T09:20:58"),
     (ANSWERED, ("data", "outcome"), "yes"),
+    (ANSWERED, ("data", "answers"), "yes"),
     (ANSWERED, ("data", "answers"), []),
     (ANSWERED, ("data", "answers"), ABSENT),
     (ANSWERED, ("data", "answers", 0), {"question_id": "q1"}),
     (ANSWERED, ("data", "answers", 0), {"text": "yes"}),
+    (ANSWERED, ("data", "answers", 0, "options"), "yes"),
     (ANSWERED, ("data", "responder", "kind"), "robot"),
     (ANSWERED, ("data", "responder", "kind"), "timeout"),
     (ANSWERED, ("data", "responder", "kind"), ABSENT),
@@ -836,8 +842,47 @@ def test_a_type_of_tomorrow_is_allowed_with_any_data(schema: str) -> None:
         "data": {},
     }
     assert complaints(schema, tomorrow) == []
-    assert complaints(schema, {**tomorrow, "data": []})
-    assert complaints(schema, {**tomorrow, "dataschema": "https://example.com/task.paused.v2.json"})
+
+
+@pytest.mark.parametrize("type_", [STATUS, SEEN])
+@pytest.mark.parametrize(
+    ("attribute", "planted"),
+    [
+        ("data", []),
+        ("dataschema", ALIEN),
+        ("dataschema", "https://example.com/task.paused.v2.json"),
+        ("dataschema", f"{BASE}{'p' * 256}.v2.json"),
+        ("type", f"{PREFIX}{'p' * 128}.v2"),
+        ("type", f"{PREFIX}task.paused.v0"),
+    ],
+)
+def test_a_type_of_tomorrow_keeps_the_rules_of_the_envelope(type_: str, attribute: str, planted: Any) -> None:
+    event = {**FULL_EXAMPLES[type_], "type": f"{PREFIX}task.paused.v2", "dataschema": f"{BASE}task.paused.v2.json"}
+    assert complaints(envelope_schema(type_), event) == []
+    assert complaints(envelope_schema(type_), {**event, attribute: planted})
+
+
+@pytest.mark.parametrize("type_", [STATUS, SEEN])
+def test_a_trace_context_is_allowed(type_: str) -> None:
+    trace = {"traceparent": FULL_EXAMPLES[STATUS]["traceparent"], "tracestate": "vendor=1"}
+    assert complaints(envelope_schema(type_), {**FULL_EXAMPLES[type_], **trace}) == []
+
+
+def test_an_approval_needs_no_answers() -> None:
+    approved = changed(FULL_EXAMPLES[ANSWERED], ("data", "outcome"), "approved")
+    assert complaints("inbound-envelope.json", changed(approved, ("data", "answers"), ABSENT)) == []
+
+
+@pytest.mark.parametrize("planted", [None, 0, "no"])
+def test_whether_an_error_is_fatal_is_a_boolean(planted: Any) -> None:
+    survivable = changed(FULL_EXAMPLES[ESCALATED], ("data", "status"), ABSENT)
+    assert complaints("envelope.json", changed(survivable, ("data", "fatal"), planted))
+
+
+@pytest.mark.parametrize("planted", [None, 0, "no"])
+def test_whether_a_review_is_wanted_is_a_boolean(planted: Any) -> None:
+    unreviewed = changed(FULL_EXAMPLES[COMPLETED], ("data", "review_id"), ABSENT)
+    assert complaints("envelope.json", changed(unreviewed, ("data", "review"), planted))
 
 
 def test_a_completion_without_review_has_no_review_id() -> None:
@@ -908,6 +953,7 @@ def test_an_alien_value_in_an_http_document_is_found(schema: str, path: Place) -
     ("schema", "path", "planted"),
     [
         ("batch.json", (0,), FULL_EXAMPLES[SEEN]),
+        ("batch-reply.json", ("results",), {}),
         ("batch-reply.json", ("results", 0, "id"), "1"),
         ("batch-reply.json", ("results", 0, "id"), ABSENT),
         ("batch-reply.json", ("results", 0, "status"), "ok"),
@@ -921,9 +967,12 @@ def test_an_alien_value_in_an_http_document_is_found(schema: str, path: Place) -
         ("capabilities.json", ("encodings",), "gzip"),
         ("capabilities.json", ("batch", "max_events"), 1.5),
         ("capabilities.json", ("batch", "max_bytes"), 65536.5),
+        ("inbox-page.json", ("items",), {}),
         ("inbox-page.json", ("items", 0, "data"), ABSENT),
         ("inbox-page.json", ("has_more",), "no"),
         ("inbox-ack.json", ("source",), "8f14e45f-ceea-467f-a0e6-4b0f1f4d2a31"),
+        ("source-report.json", ("gaps",), {}),
+        ("source-report.json", ("gaps", 0), "17-17"),
         ("source-report.json", ("gaps", 0), [1]),
         ("source-report.json", ("gaps", 0), [1, 2, 3]),
         ("source-report.json", ("gaps", 0), [0, 1]),

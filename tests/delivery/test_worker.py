@@ -10,11 +10,11 @@ from zlib import crc32
 
 import pytest
 
-from orchclient.core.envelope import body_text, lane_text
+from orchclient.core.envelope import body_text, lane_of
 from orchclient.core.events import Event
 from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.ids import uuid7
-from orchclient.core.jsontext import json_text
+from orchclient.core.jsontext import members_text
 from orchclient.delivery.worker import Worker
 from orchclient.outbox import cursors, desk, journal, leadership, listing
 from orchclient.outbox.cursors import SinkRow, SinkState
@@ -49,8 +49,8 @@ class Bench:
         for percent in percents:
             us = self.clock.now_us()
             id_ = uuid7(us // 1000, self.clock.randomness())
-            data = json_text({"task_id": task, "status": "testing", "progress_percentage": percent})
-            body = body_text(id_, "task.status.v1", lane_text(task, "agent"), "low", us, data)
+            members = members_text({"status": "testing", "progress_percentage": percent})
+            body = body_text(id_, "task.status.v1", lane_of(task, "agent"), "low", us, members)
             event = Event(id_, task, "agent", "task.status.v1", "low", us, crc32(body.encode()), body)
             self.outbox.record(event, "testing", False)
 
@@ -295,6 +295,20 @@ def test_an_event_whose_bits_flipped_is_not_sent_but_itemised(bench: Bench) -> N
     assert bench.transport.sent == [1, 3]
     assert (bench.row.delivered, bench.row.dead) == (2, 1)
     assert "damaged" in bench.dead[0]
+
+
+def test_an_exchange_that_our_own_stop_cut_is_nobody_s_failure(bench: Bench) -> None:
+    bench.record(1)
+    bench.answer(NoReply("closed"))
+    bench.turns(1)
+    assert (bench.row.state, bench.row.failures, bench.pending) == (SinkState.DELIVERING, 0, 1)
+
+
+def test_a_request_that_cannot_be_sent_pauses(bench: Bench) -> None:
+    bench.record(1)
+    bench.answer(NoReply("request", "the URL cannot be used"))
+    bench.turns(1)
+    assert (bench.row.state, bench.pending) == (SinkState.PAUSED, 1)
 
 
 def test_a_state_is_logged_when_it_changes_and_not_at_every_attempt(
