@@ -136,7 +136,17 @@ class OrchestratorClient:
         """
         event_id = self._recorder.new_id()
         draft = verbs.clarification_request(
-            event_id, task_id, questions, priority, context, options, recommended, default, deadline, key
+            self._recorder.clean,
+            event_id,
+            task_id,
+            questions,
+            priority,
+            context,
+            options,
+            recommended,
+            default,
+            deadline,
+            key,
         )
         return Clarification(self._recorder.record(draft, event_id), task_id, self._recorder)
 

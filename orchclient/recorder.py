@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from zlib import crc32
 
 from orchclient.config import Settings
@@ -71,8 +72,13 @@ class Recorder:
         self._lanes[task_id] = lane
         return lane
 
+    def clean(self, data: dict[str, Any]) -> dict[str, Any]:
+        """JSON-like data without secrets."""
+        clean: dict[str, Any] = self._redactor.redact(data)
+        return clean
+
     def _redacted(self, members: str) -> str:
-        return members_text(self._redactor.redact(json.loads(f"{{{members[1:]}}}")))
+        return members_text(self.clean(json.loads(f"{{{members[1:]}}}")))
 
     def _too_large(self, size: int, draft: Draft) -> InvalidEvent:
         data = draft.data

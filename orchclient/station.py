@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from orchclient import config
+from orchclient import __version__, config
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event
 from orchclient.core.task_state import TaskState
@@ -220,4 +220,4 @@ def http_transport(settings: config.Settings) -> HttpTransport:
     import orchclient.delivery.adapter  # noqa: F401
 
     proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
-    return HttpTransport(proxies=proxies, ca_file=settings.ca_file)
+    return HttpTransport(proxies=proxies, ca_file=settings.ca_file, user_agent=f"orchclient/{__version__}")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from attrs import evolve, frozen
 
-MAX_EVENTS = 500
-MAX_BYTES = 1_048_576
+from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
+
 AFTER_OUTAGE_EVENTS = 16
 
 
@@ -19,10 +19,10 @@ AFTER_OUTAGE_EVENTS = 16
 class BatchLimit:
     """At most ``events`` and ``bytes`` in the next batch; ``max_events`` and ``max_bytes`` when all is well."""
 
-    events: int = MAX_EVENTS
-    bytes: int = MAX_BYTES
-    max_events: int = MAX_EVENTS
-    max_bytes: int = MAX_BYTES
+    events: int = BATCH_EVENTS
+    bytes: int = BATCH_BYTES
+    max_events: int = BATCH_EVENTS
+    max_bytes: int = BATCH_BYTES
 
     def after_success(self) -> BatchLimit:
         """Twice as many events, up to the maximum. The bytes that were too large stay remembered."""

@@ -10,8 +10,7 @@ import re
 from functools import lru_cache
 
 from orchclient.core.errors import InvalidEvent
-
-MAX_ID_CHARS = 256
+from orchclient.core.limits import ID_CHARS
 
 # CloudEvents 1.0, section "Type System": strings exclude U+0000-001F, U+007F-009F, surrogates and noncharacters.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -41,8 +40,8 @@ def checked_id(argument: str, value: object) -> str:
         raise InvalidEvent(argument, f"must be text, not {type(value).__name__}")
     if not value.strip():
         raise InvalidEvent(argument, "must not be empty")
-    if len(value) > MAX_ID_CHARS:
-        raise InvalidEvent(argument, f"has {len(value)} characters, {MAX_ID_CHARS} at most: use a shorter id")
+    if len(value) > ID_CHARS:
+        raise InvalidEvent(argument, f"has {len(value)} characters, {ID_CHARS} at most: use a shorter id")
     found = _FORBIDDEN.search(value)
     if found:
         raise InvalidEvent(

@@ -38,6 +38,7 @@ class Fate(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"
     RETRY = "retry"
+    CONFLICT = "conflict"  # the receiver holds another event under this source and sequence
     UNKNOWN = "unknown"  # not in the answer: not delivered
 
 
@@ -131,8 +132,12 @@ def _items(results: list[Any], asked: frozenset[str]) -> dict[str, Item]:
             continue
         id_, status = result.get("id"), result.get("status")
         if isinstance(id_, str) and id_ in asked and isinstance(status, str) and status in _FATES:
-            items.setdefault(id_, Item(_FATES[status], _reason(result)))
+            items.setdefault(id_, Item(_fate(status, result.get("code")), _reason(result)))
     return items
+
+
+def _fate(status: str, code: object) -> Fate:
+    return Fate.CONFLICT if status == "rejected" and code == "sequence_conflict" else _FATES[status]
 
 
 def _reason(result: Mapping[str, Any]) -> str:

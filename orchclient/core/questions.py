@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchclient.core import limits
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.jsontext import encode, json_text
 
@@ -46,8 +47,8 @@ def _listed(questions: object) -> list[Any]:
         return [questions]
     if not isinstance(questions, Sequence):
         raise InvalidEvent("questions", f"must be text or a list of texts, not {type(questions).__name__}")
-    if not questions:
-        raise InvalidEvent("questions", "is empty: ask at least one question")
+    if not 0 < len(questions) <= limits.QUESTIONS:
+        raise InvalidEvent("questions", f"must be 1 to {limits.QUESTIONS} questions, not {len(questions)}")
     return list(questions)
 
 
@@ -62,7 +63,7 @@ def _form(question: object, number: int) -> dict[str, Any]:
         raise InvalidEvent(
             "questions", f"has the unknown member {unknown[0]!r}; known: {', '.join(sorted(_MEMBERS))}", path
         )
-    return {"id": f"q{number + 1}", **question}
+    return {"id": f"q{number + 1}", **{member: value for member, value in question.items() if value is not None}}
 
 
 def _spread(forms: list[dict[str, Any]], member: str, value: Any, is_one: Any) -> None:
@@ -79,23 +80,28 @@ def _spread(forms: list[dict[str, Any]], member: str, value: Any, is_one: Any) -
 
 def _check(form: dict[str, Any], number: int) -> None:
     path = f"$[{number}]"
-    for member in ("id", "text"):
-        if not isinstance(form.get(member), str) or not form[member].strip():
-            raise InvalidEvent("questions", f"{member} must be text that is not empty", f"{path}.{member}")
+    for member, most in (("id", limits.QUESTION_ID_CHARS), ("text", limits.QUESTION_CHARS)):
+        if not _is_text(form.get(member), most):
+            raise InvalidEvent("questions", f"{member} must be text of 1 to {most:,} characters", f"{path}.{member}")
     options = form.get("options")
     if options is not None:
         form["options"] = options = _checked_options(options, path)
     recommended = form.get("recommended")
-    if recommended is not None and (not isinstance(recommended, str) or (options and recommended not in options)):
+    if recommended is not None and not _is_text(recommended, limits.OPTION_CHARS):
+        raise InvalidEvent("recommended", f"must be text of 1 to {limits.OPTION_CHARS:,} characters", path)
+    if recommended is not None and options and recommended not in options:
         raise InvalidEvent("recommended", f"is {encode(str(recommended))}, which is not among the options", path)
 
 
 def _checked_options(options: object, path: str) -> list[str]:
-    if isinstance(options, str) or not isinstance(options, Sequence) or not options:
-        raise InvalidEvent("options", "must be a list of at least one text", path)
-    for option in options:
-        if not isinstance(option, str) or not option.strip():
-            raise InvalidEvent("options", "must be texts that are not empty", path)
+    if isinstance(options, str) or not isinstance(options, Sequence) or not 0 < len(options) <= limits.OPTIONS:
+        raise InvalidEvent("options", f"must be a list of 1 to {limits.OPTIONS} texts", path)
+    if not all(_is_text(option, limits.OPTION_CHARS) for option in options):
+        raise InvalidEvent("options", f"must be texts of 1 to {limits.OPTION_CHARS:,} characters", path)
     if len(set(options)) < len(options):
         raise InvalidEvent("options", "contains the same text twice", path)
     return list(options)
+
+
+def _is_text(value: object, most: int) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= most

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from attrs import define
 
+from orchclient.core import limits
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.escalation import escalation_priority
 from orchclient.core.events import (
@@ -24,7 +25,9 @@ from orchclient.core.events import (
     NotificationPriority,
     TaskStatus,
 )
-from orchclient.core.jsontext import members_text, quote, storable
+from orchclient.core.ids import checked_id
+from orchclient.core.jsontext import json_text, members_text, quote, storable
+from orchclient.core.limits import shortened
 from orchclient.core.quality import quality_score
 from orchclient.core.questions import checked_questions, content_digest
 from orchclient.core.timestamps import microseconds, rfc3339
@@ -72,7 +75,7 @@ def status_update(
     if progress_percentage is not None:
         text += f',"progress_percentage":{_progress(progress_percentage)}'
     if current_step is not None:
-        text += f',"current_step":{quote(_text("current_step", current_step))}'
+        text += f',"current_step":{quote(_text("current_step", current_step, limits.STEP_CHARS))}'
     if metadata is not None:
         text += members_text({"metadata": _object("metadata", metadata)})
     if attempt is not None:
@@ -88,6 +91,7 @@ def start(task_id: str, attempt: int) -> Draft:
 
 
 def clarification_request(
+    clean: Callable[[Data], Data],
     event_id: str,
     task_id: str,
     questions: object,
@@ -99,16 +103,20 @@ def clarification_request(
     deadline: datetime | None,
     key: str | None,
 ) -> Draft:
-    """Questions to a person. The digest covers what the person is shown, so that an answer can be held against it."""
+    """Questions to a person. The digest covers what the person is shown, so that an answer can be held against it.
+
+    ``clean`` takes secrets out first: the digest is of what is stored and sent.
+    """
     shown: Data = {
         "questions": checked_questions(questions, options, recommended),
         "context": _object("context", context or {}),
     }
     if default is not None:
-        shown["default"] = default
+        shown["default"] = _default(default)
     if deadline is not None:
         shown["deadline"] = rfc3339(microseconds(_aware("deadline", deadline)))
     urgency = _word("priority", priority, _PRIORITIES)
+    shown = clean(json.loads(json_text(shown)))
     data = {
         "clarification_id": event_id,
         **shown,
@@ -118,7 +126,7 @@ def clarification_request(
         "content_digest": content_digest(shown),
     }
     if key is not None:
-        data["key"] = _text("key", key)
+        data["key"] = checked_id("key", key)
     return Draft(
         EventType.CLARIFICATION_REQUESTED, task_id, members_text(data), urgency, TaskStatus.CLARIFICATION_NEEDED.value
     )
@@ -126,7 +134,7 @@ def clarification_request(
 
 def clarification_withdrawal(task_id: str, clarification_id: str, reason: str) -> Draft:
     """The question is not asked any more."""
-    data = {"clarification_id": clarification_id, "reason": _text("reason", reason)}
+    data = {"clarification_id": clarification_id, "reason": _text("reason", reason, limits.REASON_CHARS)}
     return Draft(EventType.CLARIFICATION_WITHDRAWN, task_id, members_text(data))
 
 
@@ -144,7 +152,7 @@ def completion_report(
         "status": TaskStatus.COMPLETED.value,
         "progress_percentage": 100,
         "current_step": STEP_COMPLETED,
-        "pr_url": None if pr_url is None else _text("pr_url", pr_url),
+        "pr_url": None if pr_url is None else _text("pr_url", pr_url, limits.PR_URL_CHARS),
         "test_results": results,
         "artifacts": _object("artifacts", artifacts or {}),
         "quality_score": quality_score(results),
@@ -174,20 +182,21 @@ def error_escalation(
 ) -> Draft:
     """A call for help, with the priority of the matrix."""
     attempts = _count("recovery_attempts", recovery_attempts)
-    kind = _text("error_type", error_type)
-    if not kind.strip():
-        raise InvalidEvent("error_type", "must not be empty: name the kind of error, such as 'github_api_auth'")
+    kind = checked_id("error_type", error_type)
     priority = escalation_priority(kind, attempts).value
     data: Data = {
         "error_type": kind,
-        "error_message": _text("error_message", error_message),
+        "error_message": shortened(_text("error_message", error_message), limits.ERROR_MESSAGE_CHARS),
         "recovery_attempts": attempts,
         "context": _object("context", context or {}),
         "fatal": bool(fatal),
         "priority": priority,
     }
-    history = list(recovery_history)
-    optional = {"dedup_key": dedup_key, "traceback": traceback, "recovery_history": history or None}
+    optional = {
+        "dedup_key": None if dedup_key is None else checked_id("dedup_key", dedup_key),
+        "traceback": None if traceback is None else shortened(_text("traceback", traceback), limits.TRACEBACK_CHARS),
+        "recovery_history": _history(recovery_history) or None,
+    }
     data |= {member: value for member, value in optional.items() if value is not None}
     if fatal:
         data["status"] = TaskStatus.FAILED.value
@@ -213,15 +222,30 @@ def _progress(value: object) -> float:
     return min(max(value, 0), 100)
 
 
-def _text(argument: str, value: object) -> str:
+def _text(argument: str, value: object, most: int | None = None) -> str:
     if not isinstance(value, str):
         raise InvalidEvent(argument, f"must be text, not {type(value).__name__}")
+    if most is not None and len(value) > most:
+        raise InvalidEvent(argument, f"has {len(value):,} characters, {most:,} at most")
     return value
 
 
+def _default(value: object) -> object:
+    if isinstance(value, Mapping):
+        return _object("default", value)
+    return _text("default", value, limits.DEFAULT_CHARS)
+
+
+def _history(entries: Iterable[Mapping[str, Any]]) -> list[Data]:
+    history = [_object("recovery_history", entry) for entry in entries]
+    if len(history) > limits.RECOVERY_HISTORY:
+        raise InvalidEvent("recovery_history", f"has {len(history):,} entries, {limits.RECOVERY_HISTORY:,} at most")
+    return history
+
+
 def _count(argument: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidEvent(argument, f"must be a whole number of at least 0, not {value!r:.60}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limits.SMALL_COUNT:
+        raise InvalidEvent(argument, f"must be a whole number from 0 to {limits.SMALL_COUNT}, not {value!r:.60}")
     return value
 
 

@@ -13,6 +13,7 @@ from orchclient.outbox import cursors, desk
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
 
+GIVEN_UP = (Fate.DEAD, Fate.CONFLICT)
 DAMAGED = Item(Fate.DEAD, "damaged on this disk: the checksum does not fit")
 
 
@@ -75,6 +76,14 @@ def sorted_out(
     )
 
 
+def first_conflict(exchange: Exchange) -> int | None:
+    """The place of the first event of which the receiver says that its number is taken."""
+    items = exchange.verdict.items
+    return min(
+        (entry.seq for entry in exchange.selection.to_send if items[entry.id].fate is Fate.CONFLICT), default=None
+    )
+
+
 def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us: int, jitter: float) -> None:
     """Settle every event of an exchange. Raises ``StaleEpoch``, to roll back, when another flusher was elected."""
     selection = exchange.selection
@@ -93,7 +102,7 @@ def _write_stream(
         raise StaleEpoch
     undelivered = [entry for entry in selection.tried if fates[entry.id].fate is not Fate.DELIVERED]
     _bury_dead(con, row.name, undelivered, fates, 1, now_us)
-    waiting = [entry for entry in undelivered if fates[entry.id].fate is not Fate.DEAD]
+    waiting = [entry for entry in undelivered if fates[entry.id].fate not in GIVEN_UP]
     to_park = sorted([*waiting, *selection.to_park], key=lambda entry: entry.seq)
     due_us = now_us + int(OUTAGE.delay_s(1, jitter) * 1e6)
     desk.park(con, row.name, to_park, {id_: item.reason for id_, item in fates.items()}, now_us, due_us)
@@ -108,7 +117,7 @@ def _write_lane(
     jitter: float,
 ) -> None:
     sink = selection.row.name
-    settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, Fate.DEAD)]
+    settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, *GIVEN_UP)]
     desk.release(con, sink, settled)
     _bury_dead(con, sink, settled, fates, lane.failures, now_us)
     if len(settled) < len(selection.tried):
@@ -120,5 +129,5 @@ def _bury_dead(
     con: sqlite3.Connection, sink: str, entries: Sequence[Entry], fates: Mapping[str, Item], attempts: int, now_us: int
 ) -> None:
     for entry in entries:
-        if fates[entry.id].fate is Fate.DEAD:
+        if fates[entry.id].fate in GIVEN_UP:
             desk.bury(con, sink, entry, attempts, fates[entry.id].reason, now_us)

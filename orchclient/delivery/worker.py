@@ -20,7 +20,14 @@ from orchclient.core.envelope import event_text, opening
 from orchclient.core.http import HttpOutcome, HttpReply, NoReply
 from orchclient.core.policy import RETRY_AFTER_CAP_S, Action, Fate, Item, Verdict, printable
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.settlement import Exchange, Selection, StaleEpoch, sorted_out, write_fates
+from orchclient.delivery.settlement import (
+    Exchange,
+    Selection,
+    StaleEpoch,
+    first_conflict,
+    sorted_out,
+    write_fates,
+)
 from orchclient.delivery.transport import Transport
 from orchclient.outbox import attempts, cursors, desk, identity, journal
 from orchclient.outbox.attempts import Attempt
@@ -169,6 +176,9 @@ class Worker:
             self.is_stale = True
 
     def _settle_events(self, exchange: Exchange) -> None:
+        conflict_seq = first_conflict(exchange)
+        if conflict_seq is not None and self._renew_source(exchange, conflict_seq):
+            return
         now_us, jitter = self.clock.now_us(), self.clock.jitter()
 
         def write(con: sqlite3.Connection) -> None:
@@ -188,6 +198,23 @@ class Worker:
         self.limit = self.limit.after_success()
         self._not_before = 0.0
         self._change(SinkState.DELIVERING, 0, "")
+
+    def _renew_source(self, exchange: Exchange, conflict_seq: int) -> bool:
+        """Go on under a new source from the event on that conflicts; False when that was done for it already.
+
+        The receiver knows another event under this number: the file was restored or copied. The ids stay, so whatever
+        it has is answered as a duplicate.
+        """
+        if self.outbox.renew_source(conflict_seq, "sequence conflict") is None:
+            return False
+        self._log_attempt(exchange)
+        log.error(
+            "sink %s: the receiver holds other events under the numbers from %d on: this outbox was restored or "
+            "copied. Its events from there on are sent under a new source.",
+            self.sink.name,
+            conflict_seq,
+        )
+        return True
 
     def _back_off(self, exchange: Exchange) -> None:
         self.limit = self.limit.after_outage()

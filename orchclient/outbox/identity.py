@@ -46,3 +46,9 @@ def renew(con: sqlite3.Connection, source: str, first_seq: int, now_us: int, rea
         "INSERT OR REPLACE INTO identities (first_seq, source, since_us, reason) VALUES (?, ?, ?, ?)",
         (max(first_seq, 1), source, now_us, reason),
     )
+
+
+def begins_at(con: sqlite3.Connection, seq: int) -> bool:
+    """Whether a source was renewed exactly at this place."""
+    row = con.execute("SELECT reason FROM identities WHERE first_seq = ?", (seq,)).fetchone()
+    return row is not None and row[0] != "created"

@@ -151,7 +151,8 @@ def _take(rows: sqlite3.Cursor, limit: BatchLimit) -> list[Entry]:
     taken: list[Entry] = []
     total = 2
     for row in rows:
-        total += len(row[-1]) + OPENING_BYTES
+        body = row[-1]
+        total += (len(body) if body.isascii() else len(body.encode())) + OPENING_BYTES
         if total > limit.bytes and taken:
             break
         taken.append(Entry(*row))

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event
-from orchclient.outbox import folding, journal, retention
+from orchclient.outbox import folding, identity, journal, retention
 from orchclient.outbox.stillness import Stillness
 from orchclient.outbox.store import Origin, Store
 from orchclient.outbox.writer import Writer
@@ -163,6 +163,18 @@ class Outbox:
             with self._writer.lock:
                 self._closed = True
                 self._store.close()
+
+    def renew_source(self, from_seq: int, reason: str) -> str | None:
+        """Send the events from a place on under a new source; None when one begins exactly there already."""
+        source, now_us = self._store.new_identity()
+
+        def renew(con: sqlite3.Connection) -> str | None:
+            if identity.begins_at(con, from_seq):
+                return None
+            identity.renew(con, source, from_seq, now_us, reason)
+            return source
+
+        return self.write(renew, synced=True)
 
     @property
     def stillness(self) -> Stillness:

@@ -84,6 +84,10 @@ class Store:
             with self.gate.shared():
                 retry_busy(lambda: identity.ensure(con, self._origin.new_source(), self._origin.now_us()))
 
+    def new_identity(self) -> tuple[str, int]:
+        """A fresh source, and now."""
+        return self._origin.new_source(), self._origin.now_us()
+
     def connection(self) -> sqlite3.Connection:
         """The writing connection; opened anew in a forked child."""
         con = self._con
@@ -155,7 +159,7 @@ class Store:
         lock = Gate(self.path + ".salvage")  # other processes find the same loss at the same time
         with lock.alone():
             aside, con = self._adopt()
-            now_us, source = self._origin.now_us(), self._origin.new_source()
+            source, now_us = self.new_identity()
             with self.gate.shared(), translated(self.path), con:
                 con.execute("BEGIN IMMEDIATE")
                 copied = salvage.copy_undelivered(ghost, con, source, now_us)

@@ -10,17 +10,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchclient.core.batch import Batch
-from orchclient.core.batching import MAX_BYTES, MAX_EVENTS, BatchLimit
+from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import batch_text
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
-from orchclient.core.policy import Action, Verdict, decide
+from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
+from orchclient.core.policy import Action, Verdict, decide, printable
 
 PROTOCOL = "1.0"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 COMPRESS_ABOVE = 16 * 1024
-MAX_EVENTS_CEILING = 10_000
-MAX_BYTES_CEILING = 16 * 1_048_576
+BYTES_CEILING = 16 * 1_048_576
 
 
 def checked_url(setting: str, url: str) -> str:
@@ -72,23 +72,27 @@ class OrchestratorSink:
     def greeted(self, outcome: HttpOutcome, now_us: int) -> Verdict | None:
         """Capabilities, or the defaults when the orchestrator has none; trouble is trouble before the first batch."""
         if isinstance(outcome, HttpReply) and (outcome.status // 100 == 2 or outcome.status in (404, 405, 501)):
-            self._learn(outcome)
-            return None
+            return self._learned(outcome)
         verdict = decide(outcome, (), now_us)
         if verdict.action in (Action.BISECT, Action.HALVE):
             return None  # a refusal of the question itself: the defaults serve
         return verdict
 
-    def _learn(self, reply: HttpReply) -> None:
+    def _learned(self, reply: HttpReply) -> Verdict | None:
         document = _object(reply.body) if reply.status // 100 == 2 else {}
+        spoken = document.get("protocol")
+        if isinstance(spoken, list) and not any(isinstance(version, str) and version[:2] == "1." for version in spoken):
+            said = printable(", ".join(map(str, spoken)), 60)
+            return Verdict(Action.PAUSE, f"speaks protocol {said or 'none'}, this client speaks {PROTOCOL}")
         batch = document.get("batch")
         batch = batch if isinstance(batch, dict) else {}
         self._limit = BatchLimit().within(
-            _bounded(batch.get("max_events"), MAX_EVENTS, MAX_EVENTS_CEILING),
-            _bounded(batch.get("max_bytes"), MAX_BYTES, MAX_BYTES_CEILING),
+            _bounded(batch.get("max_events"), BATCH_EVENTS, BATCH_EVENTS),
+            _bounded(batch.get("max_bytes"), BATCH_BYTES, BYTES_CEILING),
         )
         encodings = document.get("encodings")
         self._takes_gzip = isinstance(encodings, list) and "gzip" in encodings
+        return None
 
     def limit(self) -> BatchLimit:
         """As the capabilities say."""
@@ -109,7 +113,7 @@ class OrchestratorSink:
 
     def _headers(self) -> dict[str, str]:
         token = self._token()
-        headers = {"Accept": "application/json", "Orchclient-Version": PROTOCOL}
+        headers = {"Accept": "application/json, application/problem+json", "Orchclient-Version": PROTOCOL}
         return headers | {"Authorization": f"Bearer {token}"} if token else headers
 
 

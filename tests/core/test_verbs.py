@@ -42,6 +42,7 @@ def test_metadata_that_is_no_object_is_refused(metadata: Any) -> None:
 
 def test_asking_makes_the_task_wait_and_fixes_what_the_person_is_shown() -> None:
     draft = verbs.clarification_request(
+        dict,
         "id-1",
         "t",
         ["Auth?"],
@@ -64,7 +65,7 @@ def test_asking_makes_the_task_wait_and_fixes_what_the_person_is_shown() -> None
 
 def test_the_digest_covers_what_is_shown_and_nothing_else() -> None:
     def digest(event_id: str, question: str, key: str) -> str:
-        data = verbs.clarification_request(event_id, "t", question, "low", None, None, None, None, None, key).data
+        data = verbs.clarification_request(dict, event_id, "t", question, "low", None, None, None, None, None, key).data
         text: str = data["content_digest"]
         return text
 
@@ -89,12 +90,12 @@ def test_the_digest_covers_what_is_shown_and_nothing_else() -> None:
 )
 def test_questions_that_nobody_could_answer_are_refused(questions: Any, options: Any, recommended: Any) -> None:
     with pytest.raises(InvalidEvent):
-        verbs.clarification_request("id", "t", questions, "low", None, options, recommended, None, None, None)
+        verbs.clarification_request(dict, "id", "t", questions, "low", None, options, recommended, None, None, None)
 
 
 def test_options_may_be_given_per_question() -> None:
     data = verbs.clarification_request(
-        "id", "t", ["a", "b"], "low", None, [["x", "y"], None], [None, "free"], None, None, None
+        dict, "id", "t", ["a", "b"], "low", None, [["x", "y"], None], [None, "free"], None, None, None
     ).data
     assert data["questions"][0] == {"id": "q1", "text": "a", "options": ["x", "y"]}
     assert data["questions"][1] == {"id": "q2", "text": "b", "recommended": "free"}
@@ -102,7 +103,7 @@ def test_options_may_be_given_per_question() -> None:
 
 def test_a_deadline_without_a_zone_is_refused() -> None:
     with pytest.raises(InvalidEvent, match="deadline: has no time zone"):
-        verbs.clarification_request("id", "t", "a", "low", None, None, None, None, datetime(2026, 1, 1), None)  # noqa: DTZ001
+        verbs.clarification_request(dict, "id", "t", "a", "low", None, None, None, None, datetime(2026, 1, 1), None)  # noqa: DTZ001
 
 
 def test_completing_completes_the_task_with_its_score() -> None:

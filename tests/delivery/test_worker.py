@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.ids import uuid7
 from orchclient.core.jsontext import members_text
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, desk, journal, leadership, listing
+from orchclient.outbox import cursors, desk, identity, journal, leadership, listing
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
@@ -295,6 +296,50 @@ def test_an_event_whose_bits_flipped_is_not_sent_but_itemised(bench: Bench) -> N
     assert bench.transport.sent == [1, 3]
     assert (bench.row.delivered, bench.row.dead) == (2, 1)
     assert "damaged" in bench.dead[0]
+
+
+def results_with(status: str, code: str) -> Callable[[list[dict[str, Any]]], HttpReply]:
+    """The same result for every event."""
+
+    def answer(batch: list[dict[str, Any]]) -> HttpReply:
+        items = [{"id": event["id"], "status": status, "code": code} for event in batch]
+        return HttpReply(200, {}, json.dumps({"results": items}).encode())
+
+    return answer
+
+
+def conflicting(source: str) -> Callable[[list[dict[str, Any]]], HttpReply]:
+    """A receiver that holds other events under the numbers from 3 on of one source."""
+
+    def answer(batch: list[dict[str, Any]]) -> HttpReply:
+        taken = [event for event in batch if event["source"] == source and int(event["sequence"]) >= 3]
+        items = [
+            {"id": event["id"], "status": "rejected", "code": "sequence_conflict"}
+            if event in taken
+            else {"id": event["id"], "status": "accepted"}
+            for event in batch
+        ]
+        return HttpReply(200, {}, json.dumps({"results": items}).encode())
+
+    return answer
+
+
+def test_a_sequence_that_is_taken_renews_the_source_and_keeps_the_ids(bench: Bench) -> None:
+    bench.record(1, 2, 3, 4)
+    source = f"urn:uuid:{bench.outbox.query(identity.identities).newest}"
+    bench.answer(*[conflicting(source)] * 5)
+    assert bench.turns() is None
+    assert (bench.row.delivered, bench.row.dead) == (4, 0)
+    first, again = bench.transport.batches
+    assert [event["id"] for event in first] == [event["id"] for event in again]
+    assert [event["source"] == source for event in again] == [True, True, False, False]
+
+
+def test_a_receiver_that_claims_a_conflict_for_ever_gets_a_dead_letter_and_no_loop(bench: Bench) -> None:
+    bench.record(1)
+    bench.answer(*[results_with("rejected", "sequence_conflict")] * 9)
+    assert bench.turns() is None
+    assert (bench.row.dead, len(bench.transport.batches)) == (1, 2)
 
 
 def test_an_exchange_that_our_own_stop_cut_is_nobody_s_failure(bench: Bench) -> None:
