@@ -63,6 +63,7 @@ class Station:
     def _start(self) -> None:
         self._outbox.on_commit = self._flusher.notice  # a forked child was left without
         self._flusher.start()
+        self._outbox.on_burden = self._flusher.look
         self._flusher.notice()
 
     def task_state(self, task_id: str) -> TaskState | None:
@@ -83,15 +84,15 @@ class Station:
 
     def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
         """Deliver what is due now, by this process or by the one that does so already."""
-        began = self._clock.monotonic()
-        was_running = self._flusher.is_running
+        began, was_running = self._clock.monotonic(), self._flusher.is_running
+        before = {row.name: row for row in self._rows()}  # what a starting flusher delivers counts too
+        mark = flushing.begin(self._outbox)
         if not was_running:
             self._start()
-        before = {row.name: row for row in self._rows()}
-        mark = flushing.begin(self._outbox)
         self._flusher.look()
         self._wait(mark, timeout_s, only, watch)
         if not was_running and not self._background:
+            self._outbox.on_burden = None
             self._flusher.stop(STOP_S)
         seconds = self._clock.monotonic() - began
         return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds))
@@ -217,7 +218,7 @@ def default_agent() -> str:
 
 def http_transport(settings: config.Settings) -> HttpTransport:
     """What requests are sent with, as the settings say. Called by the thread that delivers, which pays for requests."""
-    import orchclient.delivery.adapter  # noqa: F401
+    import orchclient.delivery.http.adapter  # noqa: F401
 
     proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
     return HttpTransport(proxies=proxies, ca_file=settings.ca_file, user_agent=f"orchclient/{__version__}")

@@ -183,26 +183,27 @@ def error_escalation(
     """A call for help, with the priority of the matrix."""
     attempts = _count("recovery_attempts", recovery_attempts)
     kind = checked_id("error_type", error_type)
-    priority = escalation_priority(kind, attempts).value
-    data: Data = {
-        "error_type": kind,
-        "error_message": shortened(_text("error_message", error_message), limits.ERROR_MESSAGE_CHARS),
-        "recovery_attempts": attempts,
-        "context": _object("context", context or {}),
-        "fatal": bool(fatal),
-        "priority": priority,
-    }
-    optional = {
-        "dedup_key": None if dedup_key is None else checked_id("dedup_key", dedup_key),
-        "traceback": None if traceback is None else shortened(_text("traceback", traceback), limits.TRACEBACK_CHARS),
-        "recovery_history": _history(recovery_history) or None,
-    }
-    data |= {member: value for member, value in optional.items() if value is not None}
-    if fatal:
-        data["status"] = TaskStatus.FAILED.value
-    return Draft(
-        EventType.ERROR_ESCALATED, task_id, members_text(data), priority, TaskStatus.FAILED.value if fatal else None
+    message = shortened(_text("error_message", error_message), limits.ERROR_MESSAGE_CHARS)
+    priority = str(escalation_priority(kind, attempts))
+    # By hand like a status update: every call waits for the disk, and what runs after such a wait runs cold.
+    text = (
+        f',"error_type":{quote(kind)},"error_message":{quote(message)},"recovery_attempts":{attempts}'
+        f',"context":{_json_object("context", context)},"fatal":{"true" if fatal else "false"},"priority":"{priority}"'
     )
+    if dedup_key is not None:
+        text += f',"dedup_key":{quote(checked_id("dedup_key", dedup_key))}'
+    if traceback is not None:
+        text += f',"traceback":{quote(shortened(_text("traceback", traceback), limits.TRACEBACK_CHARS))}'
+    if history := _history(recovery_history):
+        text += members_text({"recovery_history": history})
+    if not fatal:
+        return Draft(EventType.ERROR_ESCALATED, task_id, storable(text), priority)
+    text += ',"status":"failed"'
+    return Draft(EventType.ERROR_ESCALATED, task_id, storable(text), priority, TaskStatus.FAILED.value)
+
+
+def _json_object(argument: str, value: object) -> str:
+    return json_text({argument: _object(argument, value)})[len(argument) + 4 : -1] if value else "{}"
 
 
 def _word(argument: str, value: object, words: Mapping[str, str]) -> str:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from orchclient.core.http import HttpReply, HttpRequest, NoReply
-from orchclient.delivery.deadline import Watchdog
-from orchclient.delivery.line import CLOSED, Line
+from orchclient.delivery.http.deadline import Watchdog
+from orchclient.delivery.http.line import CLOSED, Line
 
 if TYPE_CHECKING:
-    from orchclient.delivery.adapter import LineAdapter
+    from orchclient.delivery.http.adapter import LineAdapter
 
 
 class Transport(Protocol):
@@ -93,7 +93,7 @@ class HttpTransport:
 
     def _loaded(self) -> LineAdapter:
         if self._adapter is None:
-            from orchclient.delivery.adapter import LineAdapter
+            from orchclient.delivery.http.adapter import LineAdapter
 
             self._adapter = LineAdapter(self._line, self._proxies, self._ca_file, self._user_agent)
         return self._adapter
@@ -112,7 +112,7 @@ class HttpTransport:
 
 
 def _no_reply(error: Exception | None, cut_by: str, deadline_s: float, began: float) -> NoReply:
-    from orchclient.delivery.failure import failure
+    from orchclient.delivery.http.failure import failure
 
     reason, detail = failure(error, cut_by, deadline_s)
     return NoReply(reason, detail, (time.monotonic() - began) * 1e3)

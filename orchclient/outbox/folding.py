@@ -20,8 +20,8 @@ from orchclient.outbox import journal
 
 STEP = 500
 SMALL_STEP = 100
-BEHIND_AT_MOST = 2000
-"""How far the fold may stay behind before a recording thread folds small steps itself, so that readers add little."""
+BEHIND_AT_MOST = 1000
+"""How far the fold may stay behind before somebody is asked to fold: readers add what is behind."""
 
 
 @frozen

@@ -29,7 +29,10 @@ LOOK_AFTER = 50
 """Events after which a recording thread looks whether it must keep house itself."""
 
 CHECKPOINT_MYSELF_AFTER = 4000
-"""Commits after which a recording thread checkpoints by itself, since nobody else does."""
+"""Commits after which a recording thread checkpoints although there is a housekeeper: it does not keep up."""
+
+FAR_BEHIND = 20_000
+"""Unfolded events beyond which a recording thread folds although there is a housekeeper."""
 
 
 class Outbox:
@@ -46,6 +49,7 @@ class Outbox:
         self._folded_seq = self.query(folding.folded_seq)
         self._is_held = False
         self.on_commit: Callable[[], None] | None = None  # called after each commit of an event
+        self.on_burden: Callable[[], None] | None = None  # called when folding or a checkpoint would be good
         self.on_fork: Callable[[], None] | None = None  # called in a forked child
         _LIVE.add(self)
 
@@ -78,16 +82,20 @@ class Outbox:
         if self.on_commit is not None:
             self.on_commit()
         if seq % LOOK_AFTER == 0:
-            self._keep_house_myself(seq)
+            self._look_after_house(seq)
         return seq
 
-    def _keep_house_myself(self, seq: int) -> None:
-        """What a recording thread does when nobody else seems to: in small steps, a checkpoint when it must be."""
+    def _look_after_house(self, seq: int) -> None:
+        """Tell whoever keeps house that there is work; do it in small steps when nobody does."""
+        behind, commits = seq - self._folded_seq, self._writer.commits
+        is_alone = self.on_burden is None
         if self._writer.is_in_transaction:
             return  # a checkpoint would wait for the gate that this thread holds
-        if seq - self._folded_seq > folding.BEHIND_AT_MOST:
+        if self.on_burden is not None and (behind > folding.BEHIND_AT_MOST or commits > CHECKPOINT_AFTER):
+            self.on_burden()
+        if behind > (folding.BEHIND_AT_MOST if is_alone else FAR_BEHIND):
             self._fold(folding.SMALL_STEP)
-        if self._writer.commits > CHECKPOINT_MYSELF_AFTER:
+        if commits > (CHECKPOINT_AFTER if is_alone else CHECKPOINT_MYSELF_AFTER):
             self._checkpoint(wait=True)
 
     def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
@@ -160,9 +168,10 @@ class Outbox:
             if self._writer.unsynced:
                 self.sync()
         finally:
-            with self._writer.lock:
-                self._closed = True
-                self._store.close()
+            self._writer.acquire()
+            self._closed = True
+            self._store.close()
+            self._writer.release()
 
     def renew_source(self, from_seq: int, reason: str) -> str | None:
         """Send the events from a place on under a new source; None when one begins exactly there already."""
@@ -185,14 +194,14 @@ class Outbox:
         """Before a fork: wait until no thread is inside SQLite, so that the child inherits no lock that is held."""
         self._store.stillness.hold(FORK_WAIT_S)
         if not self._writer.is_in_transaction:  # the forking thread itself holds it then
-            self._is_held = self._writer.lock.acquire(timeout=FORK_WAIT_S)
+            self._is_held = self._writer.acquire(FORK_WAIT_S)
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
         self._store.stillness.release()
         if self._is_held:
             self._is_held = False
-            self._writer.lock.release()
+            self._writer.release()
 
     def start_anew(self) -> None:
         """After a fork, in the child: nothing of the parent's is used, the next call opens the file again."""
@@ -200,7 +209,7 @@ class Outbox:
         self._writer = Writer(self._store)
         self._known.forget()
         self._is_held = False
-        self.on_commit = None
+        self.on_commit = self.on_burden = None
         if self.on_fork is not None:
             self.on_fork()
 

@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.delivery import connection
-from orchclient.delivery.deadline import Watchdog
-from orchclient.delivery.line import Line, Wire
+from orchclient.delivery.http import connection
+from orchclient.delivery.http.deadline import Watchdog
+from orchclient.delivery.http.line import Line, Wire
 from orchclient.delivery.transport import HttpTransport, Transport
 from tests.faults.network import DRIPS, FAULTS, FLOODS, FaultyServer, deaf_port
 

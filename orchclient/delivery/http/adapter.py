@@ -22,11 +22,11 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
 from orchclient.core.http import HttpReply, HttpRequest
-from orchclient.delivery.answer import read_body
-from orchclient.delivery.connection import PlainConnection, SecureConnection
-from orchclient.delivery.failure import Refused
-from orchclient.delivery.line import Line
-from orchclient.delivery.outgoing import header_fields
+from orchclient.delivery.http.answer import read_body
+from orchclient.delivery.http.connection import PlainConnection, SecureConnection
+from orchclient.delivery.http.failure import Refused
+from orchclient.delivery.http.line import Line
+from orchclient.delivery.http.outgoing import header_fields
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool

@@ -18,9 +18,9 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import wait_for_write
 
-from orchclient.delivery.answer import BoundedResponse
-from orchclient.delivery.failure import Unreached
-from orchclient.delivery.line import Line
+from orchclient.delivery.http.answer import BoundedResponse
+from orchclient.delivery.http.failure import Unreached
+from orchclient.delivery.http.line import Line
 
 # A router on the way may forget an idle connection without telling us, and the next request on it would wait
 # for its whole deadline. One minute is below the limits in use (Azure's balancers 4 min, AWS's 350 s).

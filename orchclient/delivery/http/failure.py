@@ -15,7 +15,7 @@ import ssl
 import urllib3.exceptions
 
 from orchclient.core.policy import printable
-from orchclient.delivery.line import CLOSED, TIMED_OUT
+from orchclient.delivery.http.line import CLOSED, TIMED_OUT
 
 
 class Refused(Exception):

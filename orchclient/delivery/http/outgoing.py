@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from orchclient.core.http import HttpRequest
-from orchclient.delivery.failure import Refused
+from orchclient.delivery.http.failure import Refused
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5, without the tab

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import HeaderParsingError
 from urllib3.util.response import assert_header_parsing
 
-from orchclient.delivery.failure import Refused
-from orchclient.delivery.line import Line
+from orchclient.delivery.http.failure import Refused
+from orchclient.delivery.http.line import Line
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse

@@ -1,0 +1,264 @@
+"""How fast a backlog drains through the client, beside a bare requests session that posts the same bytes.
+
+The backlog is recorded once and copied for every round. The client gets it with no destination known, finds the sink
+and drains it in batches of 500; the bare session posts bodies that were built before, in the same batches, to the same
+sink: a blind one, in a process of its own, that counts and answers 202 with nothing in it.
+
+Exits with 1 when the client does not count every event as delivered, or the sink got other bytes than from the bare
+session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from statistics import median
+
+import requests
+from attrs import frozen
+from measure import Spread, event_texts, parser, report, rotated, tell, workspace
+
+from orchclient import OrchestratorClient
+from orchclient.core.envelope import batch_text
+
+ROUNDS = 7
+BATCH = 500
+TASKS = 10
+FLUSH_S = 600.0
+HEADERS = {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
+BARE, CLIENT = "requests.post, prebuilt bodies", "orchclient flush"
+
+
+@frozen
+class Arrived:
+    """What the sink counted."""
+
+    requests: int
+    bytes: int
+
+    def since(self, before: Arrived) -> Arrived:
+        return Arrived(self.requests - before.requests, self.bytes - before.bytes)
+
+
+@frozen
+class Sample:
+    """One drain: how long it took, the processor time of all threads of this side, and what the sink got."""
+
+    seconds: float
+    cpu_s: float
+    arrived: Arrived
+    is_complete: bool
+
+
+def main() -> int:
+    """Measure, print the table; 1 when anything did not arrive."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--events", type=int, default=100_000, help="how large the backlog is (default: 100000)")
+    arguments.add_argument("--sink", action="store_true", help="be the sink until stdin ends; used by the benchmark")
+    options = arguments.parse_args()
+    if options.sink:
+        asyncio.run(_serve())
+        return 0
+    events = min(options.events, 5_000) if options.quick else options.events
+    with workspace(options.dir) as directory, _sink() as url:
+        samples = _measured(directory, url, events)
+        print(report(f"Draining {events:,} events", directory, _rows(samples, events)))
+    return _judged(samples)
+
+
+def _judged(samples: dict[str, list[Sample]]) -> int:
+    expected = samples[BARE][0].arrived
+    broken = [name for name, taken in samples.items() for each in taken if not each.is_complete]
+    other = [each.arrived for taken in samples.values() for each in taken if each.arrived != expected]
+    for name in broken:
+        tell(f"NOT ALL DELIVERED: {name}")
+    for arrived in other:
+        tell(f"OTHER BYTES: the sink got {arrived}, of the bare session {expected}")
+    return 1 if broken or other else 0
+
+
+# --- The backlog --------------------------------------------------------------------------------------------------
+
+
+def _recorded(path: Path, events: int) -> Path:
+    """An outbox with a backlog, closed."""
+    with OrchestratorClient("bench", outbox=path, mode="offline") as client:
+        for number in range(events):
+            client.update_task_status(
+                f"task-{number % TASKS}", "in_progress", {"file": "routes.py"}, number % 101, "Generating the routes"
+            )
+    return path
+
+
+def _copied(source: Path, directory: Path) -> Path:
+    """The same backlog in a file of its own, made by SQLite, readable by the owner only as an outbox must be."""
+    directory.mkdir(mode=0o700)
+    copy = directory / source.name
+    copy.touch(mode=0o600)
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(copy)) as other:
+        original.backup(other)
+    return copy
+
+
+def _bodies(path: Path) -> list[bytes]:
+    texts = event_texts(path)
+    return [batch_text(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
+
+
+# --- The two ways to send it --------------------------------------------------------------------------------------
+
+
+def _measured(directory: Path, url: str, events: int) -> dict[str, list[Sample]]:
+    tell(f"recording {events:,} events")
+    backlog = _recorded(directory / "outbox.db", events)
+    bodies = _bodies(backlog)
+    _warmed_up(directory / "warm-up", url)
+    copies = [_copied(backlog, directory / f"round-{number}") for number in range(ROUNDS)]
+    samples: dict[str, list[Sample]] = {BARE: [], CLIENT: []}
+    for number, copy in enumerate(copies):
+        tell(f"round {number + 1} of {ROUNDS}")
+        for name in rotated(list(samples), number):
+            samples[name].append(_bare(url, bodies) if name == BARE else _drained(url, copy, events))
+    return samples
+
+
+def _warmed_up(directory: Path, url: str) -> None:
+    """The client imports requests when it first delivers; the other side did so before."""
+    directory.mkdir(mode=0o700)
+    _drained(url, _recorded(directory / "outbox.db", BATCH), BATCH)
+
+
+def _bare(url: str, bodies: Sequence[bytes]) -> Sample:
+    before = _counted(url)
+    with requests.Session() as session:
+        session.trust_env = False  # the client does not look for .netrc and proxies either
+        began = _Watch()
+        for body in bodies:
+            session.post(f"{url}/v1/events", data=body, headers=HEADERS, timeout=10).raise_for_status()
+        seconds, cpu_s = began.elapsed()
+    return Sample(seconds, cpu_s, _counted(url).since(before), is_complete=True)
+
+
+def _drained(url: str, outbox: Path, events: int) -> Sample:
+    before = _counted(url)
+    with OrchestratorClient("bench", outbox=outbox, url=url, mode="online", background=False) as client:
+        began = _Watch()
+        done = client.flush(FLUSH_S)
+        seconds, cpu_s = began.elapsed()
+        counts = client.get_communication_stats()["delivery"]["orchestrator"]
+    is_complete = bool(done) and (counts["delivered"], counts["pending"], counts["dead"]) == (events, 0, 0)
+    return Sample(seconds, cpu_s, _counted(url).since(before), is_complete)
+
+
+class _Watch:
+    """Wall and processor time since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter(), time.process_time()
+
+    def elapsed(self) -> tuple[float, float]:
+        return time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+
+
+def _rows(samples: dict[str, list[Sample]], events: int) -> list[dict[str, object]]:
+    return [
+        {
+            "case": name,
+            "seconds": f"{median(each.seconds for each in taken):.2f}",
+            "events/s": f"{median(events / each.seconds for each in taken):,.0f}",
+            "CPU µs/event": f"{median(each.cpu_s / events * 1e6 for each in taken):.1f}",
+            "events/s of bare": Spread.of_ratios(
+                [1 / each.seconds for each in taken], [1 / each.seconds for each in samples[BARE]]
+            ),
+            "requests": taken[0].arrived.requests,
+            "MB": f"{taken[0].arrived.bytes / 1e6:.1f}",
+            "all arrived": "yes" if all(_is_whole(each, samples[BARE][0]) for each in taken) else "NO",
+        }
+        for name, taken in samples.items()
+    ]
+
+
+def _is_whole(sample: Sample, bare: Sample) -> bool:
+    return sample.is_complete and sample.arrived == bare.arrived
+
+
+# --- The sink -----------------------------------------------------------------------------------------------------
+
+
+class BlindSink(asyncio.Protocol):
+    """Reads requests as fast as they come and looks at nothing but their length."""
+
+    received = {"requests": 0, "bytes": 0}  # noqa: RUF012  of the whole process, over all connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._head = b""
+        self._left = 0
+
+    def data_received(self, data: bytes) -> None:
+        """More of a head, or of a body."""
+        while data:
+            data = self._body(data) if self._left else self._beginning(data)
+
+    def _beginning(self, data: bytes) -> bytes:
+        head, end, rest = (self._head + data).partition(b"\r\n\r\n")
+        if not end:
+            self._head = head
+            return b""
+        self._head = b""
+        if head.startswith(b"GET"):
+            self._answer_question(head)
+            return rest
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        self._left = int(length[1]) if length else 0
+        return rest
+
+    def _body(self, data: bytes) -> bytes:
+        taken = min(self._left, len(data))
+        self._left -= taken
+        self.received["bytes"] += taken
+        if not self._left:
+            self.received["requests"] += 1
+            self._transport.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        return data[taken:]
+
+    def _answer_question(self, head: bytes) -> None:
+        if not head.startswith(b"GET /count "):  # capabilities: there are none, the defaults apply
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
+        body = json.dumps(self.received).encode()
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+async def _serve() -> None:
+    """Serve until stdin ends, which it does when the benchmark dies, however it dies."""
+    server = await asyncio.get_running_loop().create_server(BlindSink, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+@contextmanager
+def _sink() -> Iterator[str]:
+    command = [sys.executable, __file__, "--sink"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        # Leaving closes stdin, which ends the sink.
+
+
+def _counted(url: str) -> Arrived:
+    return Arrived(**requests.get(f"{url}/count", timeout=10).json())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
