@@ -5,10 +5,8 @@ The methods stand in the order of the docs: tell, ask, hand in, call for help, l
 
 from __future__ import annotations
 
-import atexit
 import os
 import sqlite3
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -75,7 +73,6 @@ class OrchestratorClient:
         self._recorder = Recorder(
             self.agent_id, self._station, self._settings, self._clock, always_synced=not background
         )
-        self._at_exit = _close_at_exit(self)
 
     def __repr__(self) -> str:
         return f"OrchestratorClient({self.agent_id!r}, outbox={self._station.path!r})"
@@ -253,8 +250,7 @@ class OrchestratorClient:
 
         What is not delivered stays in the outbox. Afterwards recording raises ``OutboxError``.
         """
-        atexit.unregister(self._at_exit)
-        self._station.close(self._settings.shutdown_timeout if timeout is None else timeout)
+        self._station.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -266,16 +262,3 @@ class OrchestratorClient:
 
 
 DEFAULT_FLUSH_S = 30.0
-
-
-def _close_at_exit(client: OrchestratorClient) -> Any:
-    # A weak reference: a client that nobody uses any more must not live until the end of the process.
-    reference = weakref.ref(client)
-
-    def close() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.close()
-
-    atexit.register(close)
-    return close

@@ -5,6 +5,7 @@ Below the public client, which it knows nothing of, and above the floors that do
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sqlite3
@@ -35,11 +36,12 @@ Watch = Callable[[flushing.Progress], None]
 class Station:
     """One outbox, open, with the threads that deliver it once something is recorded."""
 
-    def __init__(self, outbox: Outbox, flusher: Flusher, clock: Clock, *, background: bool) -> None:
+    def __init__(self, outbox: Outbox, flusher: Flusher, clock: Clock, *, background: bool, shutdown_s: float) -> None:
         self._outbox = outbox
         self._flusher = flusher
         self._clock = clock
         self._background = background
+        self._shutdown_s = shutdown_s
         outbox.on_commit = flusher.notice
         outbox.on_fork = flusher.forget_inherited
 
@@ -64,6 +66,8 @@ class Station:
         self._outbox.on_commit = self._flusher.notice  # a forked child was left without
         self._flusher.start()
         self._outbox.on_burden = self._flusher.look
+        # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
+        atexit.register(self.close)
         self._flusher.notice()
 
     def task_state(self, task_id: str) -> TaskState | None:
@@ -116,12 +120,14 @@ class Station:
         """The caller's own statements and the events recorded inside, durable together or not at all."""
         return self._outbox.transaction()
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float | None = None) -> None:
         """Deliver for at most so long if that has a chance, then end the threads and close the file."""
+        atexit.unregister(self.close)
+        timeout_s = self._shutdown_s if timeout_s is None else timeout_s
         until = self._clock.monotonic() + timeout_s
-        if self._flusher.is_running and self._flusher.is_leading and not self._flusher.waits_in_vain:
-            since = self._outbox.query(flushing.mark)
-            self._wait(since, timeout_s, self._flusher.led_names, lambda progress: None)
+        promising = self._flusher.promising_names
+        if promising and timeout_s > 0:
+            self._wait(self._outbox.query(flushing.mark), timeout_s, promising, lambda progress: None)
         self._flusher.stop(max(until - self._clock.monotonic(), 0.0))
         self._outbox.close()
 
@@ -168,7 +174,7 @@ class SwitchedOff:
         """There is no file to write to."""
         raise OutboxError("orchclient is disabled (ORCHCLIENT_MODE): there is no outbox for transaction()")
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float | None = None) -> None:
         """Nothing to end."""
 
 
@@ -198,7 +204,7 @@ def open_station(
         clock,
         FlusherSettings(settings.agent or default_agent(), settings.request_timeout, settings.retention),
     )
-    return Station(outbox, flusher, clock, background=background)
+    return Station(outbox, flusher, clock, background=background, shutdown_s=settings.shutdown_timeout)
 
 
 def configured_sinks(settings: config.Settings) -> list[Sink]:

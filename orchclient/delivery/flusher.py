@@ -61,14 +61,9 @@ class Flusher:
         return tuple(sink.name for sink in self._sinks)
 
     @property
-    def led_names(self) -> tuple[str, ...]:
-        """The sinks that this process delivers to and that are not in trouble."""
-        return tuple(each.sink.name for each in self._runners if each.is_leading and not each.breaker_is_open)
-
-    @property
-    def waits_in_vain(self) -> bool:
-        """Whether every sink that this process delivers to is known to be in trouble."""
-        return all(runner.breaker_is_open for runner in self._runners if runner.is_leading)
+    def promising_names(self) -> tuple[str, ...]:
+        """The sinks that this process may deliver to soon, so that waiting for them makes sense."""
+        return tuple(each.sink.name for each in self._runners if each.is_worth_waiting_for)
 
     def start(self) -> None:
         """Start the threads of this process, once; after a fork, those of the child."""

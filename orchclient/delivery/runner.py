@@ -56,6 +56,7 @@ class Runner:
         self._transport: Transport | None = None
         self._worker: Worker | None = None
         self._hurried = False
+        self._stands_by = False
         self._thread: threading.Thread | None = None
         self._turned = turned  # told after every turn
 
@@ -65,10 +66,10 @@ class Runner:
         return self._worker is not None
 
     @property
-    def breaker_is_open(self) -> bool:
-        """Whether waiting for this sink makes no sense right now."""
+    def is_worth_waiting_for(self) -> bool:
+        """Whether this process may deliver soon: neither does another one, nor is the receiver in trouble."""
         worker = self._worker
-        return worker is not None and worker.breaker_is_open
+        return not worker.breaker_is_open if worker else not self._stands_by
 
     def start(self) -> None:
         """Start the thread; at interpreter exit, when no thread can start, the outbox simply keeps everything."""
@@ -146,7 +147,8 @@ class Runner:
         return wait_s
 
     def _stand(self) -> Worker | None:
-        if not self._election.stand():
+        self._stands_by = not self._election.stand()
+        if self._stands_by:
             return None
         holder = Holder(os.getpid(), socket.gethostname(), self._agent, self._clock.now_us())
         epoch = self._outbox.write(lambda con: leadership.begin_epoch(con, self.sink.name, holder))

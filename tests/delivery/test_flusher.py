@@ -203,6 +203,16 @@ client.update_task_status("t", "testing")
         assert judge.health().recorded == 1
 
 
+def test_a_script_that_records_and_ends_at_once_has_delivered(outbox_path: Path, receiver: Receiver) -> None:
+    script = """
+import sys
+from orchclient import OrchestratorClient
+OrchestratorClient("a", outbox=sys.argv[1], url=sys.argv[2], shutdown_timeout=60).update_task_status("t", "completed")
+"""
+    subprocess.run([sys.executable, "-c", script, str(outbox_path), receiver.url], timeout=90, check=True)
+    assert len(receiver.events) == 1
+
+
 def test_recording_works_while_the_interpreter_exits(outbox_path: Path) -> None:
     script = """
 import atexit, sys
