@@ -39,6 +39,9 @@ class Settings:
     shutdown_timeout: float = 2.0
     retention: float = 7 * 86_400.0
     max_event_bytes: int = 256 * 1024
+    max_pending: int = 1_000_000
+    max_outbox_bytes: int = 1024 * MIB
+    min_free_bytes: int = 64 * MIB
     ca_file: str | None = None
     proxy: str | None = None
     allow_network_filesystem: bool = False
@@ -91,6 +94,13 @@ def _event_bytes(text: str) -> int:
     return size
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -118,6 +128,9 @@ _SETTINGS: dict[str, _Setting] = {
     "shutdown_timeout": _Setting(seconds, _DURATION),
     "retention": _Setting(seconds, _DURATION),
     "max_event_bytes": _Setting(_event_bytes, "a whole number of bytes from 1024 to 1048576"),
+    "max_pending": _Setting(_positive, "a whole number of events"),
+    "max_outbox_bytes": _Setting(_positive, "a whole number of bytes"),
+    "min_free_bytes": _Setting(_positive, "a whole number of bytes"),
     "ca_file": _Setting(str, "the path of a PEM file"),
     "proxy": _Setting(str, "a URL such as http://proxy:3128"),
     "allow_network_filesystem": _Setting(_boolean, "true or false"),

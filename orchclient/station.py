@@ -24,6 +24,7 @@ from orchclient.delivery.flusher import Flusher, FlusherSettings
 from orchclient.delivery.transport import HttpTransport, Transport
 from orchclient.outbox import cursors, folding
 from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 from orchclient.reporting import FlushReport, OutboxReport, communication_stats, flush_report, outbox_report
@@ -196,7 +197,7 @@ def open_station(
         clock.now_us,
         settings.allow_network_filesystem,
     )
-    outbox = Outbox(origin)
+    outbox = Outbox(origin, Limits(settings.max_pending, settings.max_outbox_bytes, settings.min_free_bytes))
     flusher = Flusher(
         outbox,
         destinations,

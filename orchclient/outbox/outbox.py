@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from orchclient.core.errors import OutboxError
-from orchclient.core.events import Event
+from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, identity, journal, retention
+from orchclient.outbox.limits import Fullness, Limits, fullness
 from orchclient.outbox.stillness import Stillness
 from orchclient.outbox.store import Origin, Store
 from orchclient.outbox.writer import Writer
@@ -41,8 +42,10 @@ class Outbox:
     Raises ``OutboxUnsafe`` when the path is not safe, ``OutboxError`` when it cannot be opened.
     """
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, limits: Limits | None = None) -> None:
         self._store = Store(origin)
+        self._limits = limits or Limits()
+        self._fullness = self._measured()
         self._writer = Writer(self._store)
         self._closed = False
         self._known = journal.Known(self.query(journal.last_seq))
@@ -67,8 +70,11 @@ class Outbox:
         """Store an event durably and return its ``seq``; ``status`` is the task's state after it, None for no change.
 
         Survives the death of the process at once, and power loss at once when ``synced`` or when the status differs
-        from the task's last one. Raises ``OutboxError``; then the event is not stored.
+        from the task's last one. Raises ``OutboxError``, ``OutboxFull`` when a
+        limit is reached; then the event is not stored.
         """
+        if self._fullness.share >= 1.0:
+            self._refuse_if_full(event.type != EventType.TASK_STATUS)
         known, writer = self._known, self._writer
         synced = synced or (status is not None and known.statuses.get(event.task) != status)
         append = journal.Append(event, status, synced, known)
@@ -85,8 +91,20 @@ class Outbox:
             self._look_after_house(seq)
         return seq
 
+    def _measured(self) -> Fullness:
+        return self._store.query(lambda con: fullness(con, self.path, self._limits))
+
+    def _refuse_if_full(self, is_important: bool) -> None:
+        """Delivered history goes first; then ordinary events are refused, then everything."""
+        if not self._writer.is_in_transaction:
+            self.write(lambda con: retention.prune(con, 0, retention.EVERYTHING))
+        self._fullness = self._measured()
+        if self._fullness.refuses(is_important):
+            raise self._fullness.error(self.path)
+
     def _look_after_house(self, seq: int) -> None:
         """Tell whoever keeps house that there is work; do it in small steps when nobody does."""
+        self._fullness = self._measured()
         behind, commits = seq - self._folded_seq, self._writer.commits
         is_alone = self.on_burden is None
         if self._writer.is_in_transaction:

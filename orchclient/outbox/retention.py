@@ -7,6 +7,9 @@ import sqlite3
 from orchclient.outbox import folding, journal
 
 SLICE = 500
+EVERYTHING = 2**62
+"""An instant after every recording."""
+
 VACUUM_PAGES = 256
 VACUUM_ABOVE = 0.25
 
