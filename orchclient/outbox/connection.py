@@ -92,6 +92,14 @@ def primary_code(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
+_DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite says that the file is no sound database."""
+    return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGE_CODES
+
+
 _CURES = {
     sqlite3.SQLITE_FULL: "the disk or quota is full: free space; nothing recorded before is lost",
     sqlite3.SQLITE_IOERR: "the disk answered with an I/O error: check the disk, then run orchclient doctor",

@@ -16,6 +16,7 @@ from typing import TypeVar
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, identity, journal, retention
+from orchclient.outbox.connection import is_damage
 from orchclient.outbox.limits import Fullness, Limits, fullness
 from orchclient.outbox.stillness import Stillness
 from orchclient.outbox.store import Origin, Store
@@ -125,7 +126,24 @@ class Outbox:
         """Ask a question of the committed state. The statement must be finished before it returns."""
         if self._closed:
             raise OutboxError(f"outbox {self.path} is closed")
-        return self._store.query(question)
+        generation = self._store.generation
+        try:
+            return self._store.query(question)
+        except OutboxError as error:
+            if not is_damage(error.__cause__):
+                raise
+            self._leave_damaged(error, generation)
+            return self._store.query(question)
+
+    def _leave_damaged(self, error: OutboxError, generation: int) -> None:
+        """Take over from a file that a question found damaged, unless another thread did so meanwhile."""
+        self._writer.acquire()
+        try:
+            if self._store.generation == generation and isinstance(error.__cause__, sqlite3.Error):
+                self._store.recover(error.__cause__)
+                self._known.forget()
+        finally:
+            self._writer.release()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -1,4 +1,4 @@
-"""Events out of files that were removed or replaced under a live process, into the file the path names now.
+"""Events out of files that were removed or replaced under a live process, or damaged, into the file the path names now.
 
 The old connection still reads every committed event although its files have no name any more. Nothing is deleted:
 what stands at the path and is no outbox is set aside under a dated name.
@@ -9,6 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+from zlib import crc32
 
 from orchclient.core.timestamps import rfc3339
 from orchclient.outbox import folding, identity, journal
@@ -45,7 +49,7 @@ def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source:
 
 
 def _missing(ghost: sqlite3.Connection, con: sqlite3.Connection) -> list[tuple[object, ...]]:
-    present = {id_ for (id_,) in con.execute("SELECT id FROM events")}
+    present = _ids(con)
     settled = ghost.execute("SELECT min(cursor) FROM sinks").fetchone()[0] or 0
     needed = ghost.execute(
         f"SELECT {_EVENT} FROM events WHERE seq > ? OR seq IN (SELECT seq FROM work) ORDER BY seq", (settled,)
@@ -65,3 +69,65 @@ def _copy_tables(ghost: sqlite3.Connection, con: sqlite3.Connection) -> None:
         sinks.fetchall(),
     )
     con.execute("UPDATE meta SET value = ? WHERE key = 'folded_seq'", (journal.last_seq(con),))
+
+
+def opened_aside(aside: str) -> sqlite3.Connection:
+    """A set-aside file, to be read."""
+    return sqlite3.connect(f"file:{quote(aside)}?mode=ro", uri=True, isolation_level=None)
+
+
+def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
+    """Copy every whole event that can be read, that ``con`` lacks and a sink may still need; their number.
+
+    For files of which SQLite says that they are damaged. Runs in the caller's transaction on ``con``.
+    """
+    present = _ids(con)
+    readable = _readable(damaged, _settled(damaged))
+    rows = [row for row in readable if row[0] not in present and crc32(row[-1].encode()) == row[-2]]
+    identity.renew(con, source, journal.last_seq(con) + 1, now_us, "damaged")
+    con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    return len(rows)
+
+
+def _ids(con: sqlite3.Connection) -> set[str]:
+    return {id_ for (id_,) in con.execute("SELECT id FROM events")}
+
+
+def _settled(damaged: sqlite3.Connection) -> int:
+    """Up to where every sink is settled, as far as that can be read."""
+    try:
+        return damaged.execute("SELECT min(cursor) FROM sinks").fetchone()[0] or 0
+    except sqlite3.Error:
+        return 0
+
+
+UNREADABLE_AT_MOST = 20_000
+"""Places in a row that cannot be read after which nothing more is expected."""
+
+
+def _readable(damaged: sqlite3.Connection, after_seq: int) -> Iterator[tuple[Any, ...]]:
+    """Rows in order; one by one over places that cannot be read."""
+    place, unreadable = after_seq, 0
+    while unreadable < UNREADABLE_AT_MOST:
+        try:
+            row = damaged.execute(f"SELECT seq, {_EVENT} FROM events WHERE seq > ? LIMIT 1", (place,)).fetchone()
+        except sqlite3.Error:
+            row = _at(damaged, place + 1)
+            place, unreadable = place + 1, unreadable + 1
+            if row is None:
+                continue
+        if row is None:
+            return
+        place, unreadable = row[0], 0
+        if isinstance(row[-1], str) and isinstance(row[-2], int):
+            yield row[1:]
+
+
+def _at(damaged: sqlite3.Connection, seq: int) -> tuple[Any, ...] | None:
+    try:
+        row: tuple[Any, ...] | None = damaged.execute(
+            f"SELECT seq, {_EVENT} FROM events WHERE seq = ?", (seq,)
+        ).fetchone()
+    except sqlite3.Error:
+        return None
+    return row

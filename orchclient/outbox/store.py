@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from attrs import frozen
 
 from orchclient.core.errors import OutboxError
 from orchclient.outbox import files, identity
-from orchclient.outbox.connection import connect, retry_busy, translated
+from orchclient.outbox.connection import connect, is_damage, primary_code, retry_busy, translated
 from orchclient.outbox.gate import Gate
 from orchclient.outbox.migrations import is_current, migrate
 from orchclient.outbox.stillness import Stillness
@@ -58,20 +58,36 @@ class Store:
         self._origin = origin
         self._inherited: list[object] = []  # of a parent process: never used, closed or collected
         self._is_closed = False
+        self.generation = 0  # rises whenever the files are opened anew
         self.stillness = Stillness()
         self._con: sqlite3.Connection | None = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        canonical = files.prepare(self._origin.path, allow_network=self._origin.allow_network)
-        self.path = str(canonical)
+        """Open the files; damaged ones are set aside and what can be read of them is taken over."""
+        self.path = str(files.prepare(self._origin.path, allow_network=self._origin.allow_network))
+        was_an_outbox = os.path.lexists(self.path + ".gate")
+        try:
+            return self._open_files()
+        except OutboxError as error:
+            if was_an_outbox and is_damage(error.__cause__):
+                return self._replace_damaged(error)
+            raise
+
+    def _open_files(self) -> sqlite3.Connection:
+        files.prepare(self._origin.path, allow_network=self._origin.allow_network)  # never made by SQLite: its mode
         self._wal_path = self.path + "-wal"
         self._directory = os.path.dirname(self.path)
         self._unchanged = NEVER
         self.gate = Gate(self.path + ".gate")
         self._pid = os.getpid()
+        self.generation += 1
         self._idle: list[sqlite3.Connection] = []
         self._checkpointer: sqlite3.Connection | None = None
-        con = connect(self.path)
+        try:
+            con = connect(self.path)
+        except BaseException:
+            self.gate.close()
+            raise
         try:
             with translated(self.path):
                 self._make_ready(con)
@@ -161,6 +177,46 @@ class Store:
             self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return True
 
+    def recover(self, error: sqlite3.Error) -> None:
+        """After an error of SQLite: take over from a damaged file, or open the files anew after an I/O error."""
+        if is_damage(error):
+            self._inherited += self._idle  # they may be in use
+            self._close_connections()
+            self._con = self._replace_damaged(error)
+        elif primary_code(error) == sqlite3.SQLITE_IOERR:
+            # After a failed fsync nothing that the connection believes of the file can be trusted.
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        con, self._con = self._con, None
+        if con is not None:
+            with suppress(sqlite3.Error):
+                con.close()
+        self.gate.close()
+
+    def _replace_damaged(self, error: BaseException) -> sqlite3.Connection:
+        from orchclient.outbox import salvage  # rare: only when a file is damaged
+
+        lock = Gate(self.path + ".salvage")  # other processes meet the same damage
+        with lock.alone():
+            aside = salvage.set_aside(self.path, self._origin.now_us())
+            con = self._open_files()
+            source, now_us = self.new_identity()
+            with self.gate.shared(), translated(self.path), con:
+                con.execute("BEGIN IMMEDIATE")
+                with closing(salvage.opened_aside(aside)) as damaged:
+                    copied = salvage.copy_readable(damaged, con, source, now_us)
+        lock.close()
+        log.error(
+            "outbox %s was damaged (%s): set aside as %s; %d events could be read from it and go on under a new "
+            "source. Recording goes on. Run orchclient doctor, and check the disk.",
+            self.path,
+            error,
+            aside,
+            copied,
+        )
+        return con
+
     def salvage(self) -> None:
         """Bring what the lost files held into the file that the path names now, a new one if need be."""
         from orchclient.outbox import salvage  # rare: only when files were taken away
@@ -176,7 +232,10 @@ class Store:
             source, now_us = self.new_identity()
             with self.gate.shared(), translated(self.path), con:
                 con.execute("BEGIN IMMEDIATE")
-                copied = salvage.copy_undelivered(ghost, con, source, now_us)
+                try:
+                    copied = salvage.copy_undelivered(ghost, con, source, now_us)
+                except sqlite3.Error:  # another process found them damaged, and set them aside
+                    copied = salvage.copy_readable(ghost, con, source, now_us)
         lock.close()
         self._con = con
         ghost.close()

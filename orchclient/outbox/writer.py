@@ -38,6 +38,9 @@ class Store(Protocol):
     def salvage(self) -> None:
         """Bring what the lost files held into the files that the path names now."""
 
+    def recover(self, error: sqlite3.Error) -> None:
+        """Make the connection fit for use again after an error of SQLite, if it can be."""
+
 
 class Ticket:
     """One caller's work, waiting for the commit that carries it. Without work: waiting to lead alone."""
@@ -208,8 +211,8 @@ class Writer:
             if self._store.is_intact():
                 return result
             self._store.salvage()
-        except sqlite3.Error:
-            pass
+        except sqlite3.Error as error:
+            self._store.recover(error)
         with translated(self._store.path):
             return self._commit(work, synced, is_single_statement)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import stat
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -248,6 +249,7 @@ def test_files_removed_under_a_live_process_are_noticed_by_the_next_record_and_n
         assert judge.query(identity.identities).newest != source
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "removed or replaced" in caplog.text
+    assert {stat.S_IMODE(path.stat().st_mode) for path in outbox_path.parent.iterdir()} == {0o600}
 
 
 def test_a_file_put_in_the_outbox_s_place_is_set_aside_and_nothing_is_lost(outbox: Outbox, outbox_path: Path) -> None:
