@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 from attrs import frozen
 
+from orchclient.core.policy import RETRY_AFTER_CAP_S
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import is_held
 from orchclient.delivery.runner import lock_path
@@ -86,8 +87,13 @@ def look(outbox: Outbox, clock: Clock, since: Mark, own: Collection[str], only: 
 
 
 def _has_due(con: sqlite3.Connection, row: SinkRow, since: Mark, now_us: int) -> bool:
-    if row.state in (SinkState.THROTTLED, SinkState.DISABLED):
+    if row.state is SinkState.DISABLED or (row.state is SinkState.THROTTLED and _is_ahead(row.next_try_us, now_us)):
         return False
     if row.cursor < since.last_seq:
         return True
-    return row.parked > 0 and any(lane.due_us <= now_us for lane in desk.lanes(con, row.name).values())
+    return row.parked > 0 and any(lane.is_due(now_us) for lane in desk.lanes(con, row.name).values())
+
+
+def _is_ahead(instant_us: int | None, now_us: int) -> bool:
+    """Whether an instant that a receiver named is to come; one beyond any wait met a clock that was set back."""
+    return instant_us is not None and now_us < instant_us <= now_us + 2 * int(RETRY_AFTER_CAP_S * 1e6)

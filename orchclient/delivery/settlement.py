@@ -5,15 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from orchclient.core.backoff import OUTAGE
 from orchclient.core.policy import Fate, Item, Verdict
 from orchclient.outbox import cursors, desk
 from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.identity import Identities
 from orchclient.outbox.journal import Entry
 
-GIVEN_UP = (Fate.DEAD, Fate.CONFLICT)
 DAMAGED = Item(Fate.DEAD, "damaged on this disk: the checksum does not fit")
 
 
@@ -22,6 +22,7 @@ class Selection:
     """What a turn works on: events to send, and events that must wait because their task waits at the desk."""
 
     row: SinkRow
+    source: str  # under which the events are sent
     lane: desk.Lane | None = None  # None: from the stream
     to_send: Sequence[Entry] = ()
     to_park: Sequence[Entry] = ()
@@ -32,15 +33,13 @@ class Selection:
         """The events whose fate this turn decides."""
         return [*self.to_send, *self.damaged] if self.damaged else self.to_send
 
+    def __len__(self) -> int:
+        return len(self.to_send) + len(self.to_park) + len(self.damaged)
+
     @property
     def last_seq(self) -> int:
         """Where the cursor stands when all of it is settled."""
         return max(entry.seq for group in (self.to_send, self.to_park, self.damaged) for entry in group)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (self.to_send or self.to_park or self.damaged)
 
 
 @frozen
@@ -60,15 +59,25 @@ class StaleEpoch(Exception):
 
 
 def sorted_out(
-    row: SinkRow, lane: desk.Lane | None, entries: Sequence[Entry], waiting: dict[str, desk.Lane]
+    row: SinkRow,
+    sources: Identities,
+    lane: desk.Lane | None,
+    entries: Sequence[Entry],
+    waiting: Mapping[str, desk.Lane],
 ) -> Selection:
-    """Entries by what happens to them: those of waiting tasks are parked, damaged ones are not sent."""
-    whole = [entry for entry in entries if entry.is_whole]
-    damaged = [entry for entry in entries if not entry.is_whole] if len(whole) < len(entries) else []
+    """Entries by what happens to them: those of waiting tasks are parked, damaged ones are not sent.
+
+    A request has one source: what belongs to the next one is left for the next turn.
+    """
+    source = sources.of(entries[0].seq) if entries else sources.newest
+    ours = [entry for entry in entries if sources.of(entry.seq) == source]
+    whole = [entry for entry in ours if entry.is_whole]
+    damaged = [entry for entry in ours if not entry.is_whole] if len(whole) < len(ours) else []
     if not waiting:
-        return Selection(row, lane, whole, (), damaged)
+        return Selection(row, source, lane, whole, (), damaged)
     return Selection(
         row,
+        source,
         lane,
         [entry for entry in whole if entry.task not in waiting],
         [entry for entry in whole if entry.task in waiting],
@@ -79,9 +88,17 @@ def sorted_out(
 def first_conflict(exchange: Exchange) -> int | None:
     """The place of the first event of which the receiver says that its number is taken."""
     items = exchange.verdict.items
-    return min(
-        (entry.seq for entry in exchange.selection.to_send if items[entry.id].fate is Fate.CONFLICT), default=None
-    )
+    conflicts = (entry.seq for entry in exchange.selection.to_send if items[entry.id].fate is Fate.CONFLICT)
+    return min(conflicts, default=None)
+
+
+def with_conflicts_as(exchange: Exchange, fate: Fate) -> Exchange:
+    """The exchange with the events whose number is taken retried, or given up."""
+    items = {
+        id_: evolve(item, fate=fate) if item.fate is Fate.CONFLICT else item
+        for id_, item in exchange.verdict.items.items()
+    }
+    return evolve(exchange, verdict=evolve(exchange.verdict, items=items))
 
 
 def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us: int, jitter: float) -> None:
@@ -98,11 +115,12 @@ def _write_stream(
     con: sqlite3.Connection, selection: Selection, fates: Mapping[str, Item], epoch: int, now_us: int, jitter: float
 ) -> None:
     row = selection.row
-    if not cursors.advance(con, row.name, epoch, row.cursor, selection.last_seq):
+    last_seq = selection.last_seq
+    if not cursors.advance(con, row.name, epoch, row.cursor, last_seq, last_seq - row.cursor - len(selection)):
         raise StaleEpoch
     undelivered = [entry for entry in selection.tried if fates[entry.id].fate is not Fate.DELIVERED]
     _bury_dead(con, row.name, undelivered, fates, 1, now_us)
-    waiting = [entry for entry in undelivered if fates[entry.id].fate not in GIVEN_UP]
+    waiting = [entry for entry in undelivered if fates[entry.id].fate is not Fate.DEAD]
     to_park = sorted([*waiting, *selection.to_park], key=lambda entry: entry.seq)
     due_us = now_us + int(OUTAGE.delay_s(1, jitter) * 1e6)
     desk.park(con, row.name, to_park, {id_: item.reason for id_, item in fates.items()}, now_us, due_us)
@@ -117,7 +135,7 @@ def _write_lane(
     jitter: float,
 ) -> None:
     sink = selection.row.name
-    settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, *GIVEN_UP)]
+    settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, Fate.DEAD)]
     desk.release(con, sink, settled)
     _bury_dead(con, sink, settled, fates, lane.failures, now_us)
     if len(settled) < len(selection.tried):
@@ -129,5 +147,5 @@ def _bury_dead(
     con: sqlite3.Connection, sink: str, entries: Sequence[Entry], fates: Mapping[str, Item], attempts: int, now_us: int
 ) -> None:
     for entry in entries:
-        if fates[entry.id].fate in GIVEN_UP:
+        if fates[entry.id].fate is Fate.DEAD:
             desk.bury(con, sink, entry, attempts, fates[entry.id].reason, now_us)

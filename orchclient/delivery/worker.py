@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, evolve, field
@@ -26,13 +26,14 @@ from orchclient.delivery.settlement import (
     StaleEpoch,
     first_conflict,
     sorted_out,
+    with_conflicts_as,
     write_fates,
 )
 from orchclient.delivery.transport import Transport
 from orchclient.outbox import attempts, cursors, desk, identity, journal
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
-from orchclient.outbox.journal import Entry
+from orchclient.outbox.identity import Renewal
 from orchclient.outbox.outbox import Outbox
 from orchclient.sinks.sink import Sink
 
@@ -87,11 +88,11 @@ class Worker:
         if wait_s > 0:
             return wait_s
         selection = self._select()
-        if selection.is_empty:
-            return self._next_lane_s()
-        if not self._greeted:
+        if selection and not self._greeted:
             self._greet(selection)
             selection = self._select()  # what the receiver takes may be less
+        if not selection:
+            return self._next_lane_s()
         if self._greeted:
             exchange = self._attempt(selection)
             if exchange is not None:
@@ -107,11 +108,13 @@ class Worker:
             row = cursors.sink(con, self.sink.name)
             if row is None:
                 raise LookupError(f"sink {self.sink.name} has no row in outbox {self.outbox.path}")
+            sources, now_us = identity.identities(con), self.clock.now_us()
             lanes = desk.lanes(con, self.sink.name) if row.parked else {}
-            due = min(lanes.values(), key=lambda lane: lane.due_us, default=None)
-            if due and due.due_us <= self.clock.now_us():
-                return sorted_out(row, due, journal.read_lane(con, row.name, due.task, self.limit), {})
-            return sorted_out(row, None, journal.read_next(con, row.cursor, self.limit), lanes)
+            due = [lane for lane in lanes.values() if lane.is_due(now_us)]
+            if not due:
+                return sorted_out(row, sources, None, journal.read_next(con, row.cursor, self.limit), lanes)
+            lane = min(due, key=lambda lane: lane.due_us)
+            return sorted_out(row, sources, lane, journal.read_lane(con, row.name, lane.task, self.limit), {})
 
         return self.outbox.query(read)
 
@@ -119,7 +122,10 @@ class Worker:
         lanes = self.outbox.query(lambda con: desk.lanes(con, self.sink.name))
         if not lanes:
             return IDLE
-        return max((min(lane.due_us for lane in lanes.values()) - self.clock.now_us()) / 1e6, 0.001)
+        now_us = self.clock.now_us()
+        if any(lane.is_due(now_us) for lane in lanes.values()):
+            return 0.001
+        return max((min(lane.due_us for lane in lanes.values()) - now_us) / 1e6, 0.001)
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -145,19 +151,15 @@ class Worker:
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
-        batch = self._batch(selection.to_send)
+        start = opening(selection.source)
+        texts = [event_text(start, entry.seq, entry.body) for entry in selection.to_send]
+        batch = Batch([entry.id for entry in selection.to_send], texts)
         request = self.sink.render(batch)
         outcome = self.transport.send(request, deadline_s=self.deadline_s)
         if isinstance(outcome, NoReply) and outcome.reason == "closed":
             return None
         verdict = self.sink.decide(batch, outcome, self.clock.now_us())
         return _exchange(selection, verdict, outcome, at_us, len(request.body))
-
-    def _batch(self, entries: Sequence[Entry]) -> Batch:
-        sources = self.outbox.query(identity.identities)
-        openings = {source: opening(source) for source in sources.sources}
-        texts = [event_text(openings[sources.of(entry.seq)], entry.seq, entry.body) for entry in entries]
-        return Batch([entry.id for entry in entries], texts)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
@@ -177,8 +179,9 @@ class Worker:
 
     def _settle_events(self, exchange: Exchange) -> None:
         conflict_seq = first_conflict(exchange)
-        if conflict_seq is not None and self._renew_source(exchange, conflict_seq):
-            return
+        if conflict_seq is not None:
+            may_retry = self._renew_source(exchange, conflict_seq)
+            exchange = with_conflicts_as(exchange, Fate.RETRY if may_retry else Fate.DEAD)
         now_us, jitter = self.clock.now_us(), self.clock.jitter()
 
         def write(con: sqlite3.Connection) -> None:
@@ -200,21 +203,20 @@ class Worker:
         self._change(SinkState.DELIVERING, 0, "")
 
     def _renew_source(self, exchange: Exchange, conflict_seq: int) -> bool:
-        """Go on under a new source from the event on that conflicts; False when that was done for it already.
+        """Go on under a new source from the event on that conflicts; False when that was no help already.
 
         The receiver knows another event under this number: the file was restored or copied. The ids stay, so whatever
         it has is answered as a duplicate.
         """
-        if self.outbox.renew_source(conflict_seq, "sequence conflict") is None:
-            return False
-        self._log_attempt(exchange)
-        log.error(
-            "sink %s: the receiver holds other events under the numbers from %d on: this outbox was restored or "
-            "copied. Its events from there on are sent under a new source.",
-            self.sink.name,
-            conflict_seq,
-        )
-        return True
+        renewal = self.outbox.renew_source(conflict_seq, exchange.selection.source, "sequence conflict")
+        if renewal is Renewal.DONE:
+            log.error(
+                "sink %s: the receiver holds other events under the numbers from %d on: this outbox was restored or "
+                "copied. Its events from there on are sent under a new source.",
+                self.sink.name,
+                conflict_seq,
+            )
+        return renewal is not Renewal.IN_VAIN
 
     def _back_off(self, exchange: Exchange) -> None:
         self.limit = self.limit.after_outage()

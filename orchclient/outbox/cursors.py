@@ -83,14 +83,15 @@ def add_sink(con: sqlite3.Connection, name: str, kind: str, target: str, now_us:
     )
 
 
-def advance(con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int) -> bool:
+def advance(con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int, expired: int = 0) -> bool:
     """Move a cursor if it still stands where the batch was read and the flusher's epoch still holds.
 
+    ``expired`` of the places passed hold no event any more: they were pruned before this sink came.
     False means that another flusher took over in between: the result of this attempt is stale and must be dropped.
     """
     moved = con.execute(
-        "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ? AND epoch = ?",
-        (to_seq, name, from_seq, epoch),
+        "UPDATE sinks SET cursor = ?, expired = expired + ? WHERE name = ? AND cursor = ? AND epoch = ?",
+        (to_seq, expired, name, from_seq, epoch),
     ).rowcount
     return moved == 1
 

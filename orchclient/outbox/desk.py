@@ -22,6 +22,14 @@ class Lane:
     failures: int
     due_us: int
 
+    def is_due(self, now_us: int) -> bool:
+        """Whether it is to be tried now."""
+        return not now_us < self.due_us <= now_us + FARTHEST_US
+
+
+FARTHEST_US = 90 * 1_000_000
+"""No lane waits longer than this (the back-off's cap, and some): one that seems to met a clock that was set back."""
+
 
 @frozen
 class DeadLetter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
+from enum import Enum
 
 from attrs import frozen
 
@@ -48,7 +49,21 @@ def renew(con: sqlite3.Connection, source: str, first_seq: int, now_us: int, rea
     )
 
 
-def begins_at(con: sqlite3.Connection, seq: int) -> bool:
-    """Whether a source was renewed exactly at this place."""
-    row = con.execute("SELECT reason FROM identities WHERE first_seq = ?", (seq,)).fetchone()
-    return row is not None and row[0] != "created"
+class Renewal(Enum):
+    """What came of the wish for a new source."""
+
+    DONE = "done"
+    DONE_BEFORE = "done before"  # since the events were sent, for another sink
+    IN_VAIN = "in vain"  # the source begins exactly there already, and was refused all the same
+
+
+def renewed(con: sqlite3.Connection, source: str, from_seq: int, sent_under: str, now_us: int, reason: str) -> Renewal:
+    """Send the events from a place on under a new source, unless that was done since they were sent."""
+    known = identities(con)
+    if known.of(from_seq) != sent_under:
+        return Renewal.DONE_BEFORE
+    begins = con.execute("SELECT reason FROM identities WHERE first_seq = ?", (from_seq,)).fetchone()
+    if begins is not None and begins[0] != "created":
+        return Renewal.IN_VAIN
+    renew(con, source, from_seq, now_us, reason)
+    return Renewal.DONE

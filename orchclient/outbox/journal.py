@@ -9,6 +9,7 @@ from zlib import crc32
 from attrs import frozen
 
 from orchclient.core.batching import BatchLimit
+from orchclient.core.envelope import event_text, opening
 from orchclient.core.events import Event
 
 _INSERT = "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -142,8 +143,8 @@ def read_lane(con: sqlite3.Connection, sink: str, task: str, limit: BatchLimit) 
     return _take(con.execute(query, (sink, task, limit.events)), limit)
 
 
-# What the envelope puts in front of a stored body.
-OPENING_BYTES = 110
+OPENING_BYTES = len(event_text(opening("0" * 36), 0, "")) + len(",")
+"""What the envelope puts in front of a stored body, and the comma behind it."""
 
 
 def _take(rows: sqlite3.Cursor, limit: BatchLimit) -> list[Entry]:

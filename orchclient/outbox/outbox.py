@@ -209,17 +209,10 @@ class Outbox:
             self._store.close()
             self._writer.release()
 
-    def renew_source(self, from_seq: int, reason: str) -> str | None:
-        """Send the events from a place on under a new source; None when one begins exactly there already."""
+    def renew_source(self, from_seq: int, sent_under: str, reason: str) -> identity.Renewal:
+        """Send the events from a place on under a new source, unless that was done since they were sent."""
         source, now_us = self._store.new_identity()
-
-        def renew(con: sqlite3.Connection) -> str | None:
-            if identity.begins_at(con, from_seq):
-                return None
-            identity.renew(con, source, from_seq, now_us, reason)
-            return source
-
-        return self.write(renew, synced=True)
+        return self.write(lambda con: identity.renewed(con, source, from_seq, sent_under, now_us, reason), synced=True)
 
     @property
     def stillness(self) -> Stillness:
