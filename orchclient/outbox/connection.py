@@ -21,7 +21,7 @@ BUSY_TOTAL_S = 5.0
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 
 # auto_vacuum must come before journal_mode: after the switch to WAL it stays 0 in silence.
-_FIRST = ("PRAGMA auto_vacuum=INCREMENTAL", "PRAGMA journal_mode=WAL")
+_OF_THE_FILE = {"auto_vacuum": 2, "journal_mode": "wal"}
 _EACH = {
     "synchronous": 2,  # FULL: per connection, not stored in the file
     "wal_autocheckpoint": 0,  # a checkpoint that meets a commit can corrupt SQLite 3.7.0 to 3.51.2
@@ -47,11 +47,11 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
 def _configured(path: str, read_only: bool) -> sqlite3.Connection:
     con = sqlite3.connect(path, timeout=BUSY_TOTAL_S, isolation_level=None, check_same_thread=False)
     try:
-        for statement in _FIRST:
-            con.execute(statement)
-        mode = con.execute("PRAGMA journal_mode").fetchone()[0]
-        if mode != "wal":
-            raise OutboxError(f"{path}: SQLite keeps journal_mode={mode} instead of wal; use a local file system")
+        if not _is_in_wal_mode(con):  # asked first: setting auto_vacuum to what it is writes a page, outside the gate
+            for name, wanted in _OF_THE_FILE.items():
+                con.execute(f"PRAGMA {name}={wanted}")
+            if not _is_in_wal_mode(con):
+                raise OutboxError(f"{path}: SQLite does not keep journal_mode=wal; use a local file system")
         for name, value in _EACH.items():
             _set(con, path, name, value)
         if read_only:
@@ -60,6 +60,10 @@ def _configured(path: str, read_only: bool) -> sqlite3.Connection:
         con.close()
         raise
     return con
+
+
+def _is_in_wal_mode(con: sqlite3.Connection) -> bool:
+    return bool(con.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
 
 
 def _set(con: sqlite3.Connection, path: str, name: str, value: int) -> None:

@@ -6,6 +6,7 @@ the file anew at its next call.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import weakref
@@ -23,6 +24,8 @@ from orchclient.outbox.store import Origin, Store
 from orchclient.outbox.writer import Writer
 
 T = TypeVar("T")
+
+log = logging.getLogger("orchclient")
 
 CHECKPOINT_AFTER = 1000
 """Commits after which the housekeeper checkpoints: about the 1,000 pages after which SQLite does so on its own."""
@@ -89,7 +92,10 @@ class Outbox:
         if self.on_commit is not None:
             self.on_commit()
         if seq % LOOK_AFTER == 0:
-            self._look_after_house(seq)
+            try:
+                self._look_after_house(seq)
+            except OutboxError as error:  # the event is stored all the same
+                log.warning("outbox housekeeping: %s", error)
         return seq
 
     def _measured(self) -> Fullness:

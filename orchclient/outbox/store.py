@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,10 @@ def _in_one_state(con: sqlite3.Connection, question: Callable[[sqlite3.Connectio
         return question(con)
     finally:
         con.execute("COMMIT")
+
+
+def _is_empty(path: str) -> bool:
+    return os.stat(path).st_size == 0
 
 
 log = logging.getLogger("orchclient")
@@ -84,7 +88,8 @@ class Store:
         self._idle: list[sqlite3.Connection] = []
         self._checkpointer: sqlite3.Connection | None = None
         try:
-            con = connect(self.path)
+            with self.gate.alone() if _is_empty(self.path) else nullcontext():  # the first opening writes
+                con = connect(self.path)
         except BaseException:
             self.gate.close()
             raise
