@@ -17,7 +17,6 @@ class FakeClock:
         self._wall_us = START_US
         self._elapsed_us = 1_000_000_000
         self._random = Random(7)
-        self.was_set_back = False
 
     def now_us(self) -> int:
         """UTC microseconds since 1970; may jump."""
@@ -44,5 +43,4 @@ class FakeClock:
 
     def jump(self, seconds: float) -> None:
         """Set the host's clock to another time; what is elapsed stays what it is."""
-        self.was_set_back |= seconds < 0
         self._wall_us = min(max(self._wall_us + int(seconds * 1e6), EARLIEST_US), LATEST_US)

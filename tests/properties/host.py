@@ -95,7 +95,12 @@ class Host:
         """The client of an agent's process."""
         if who not in self._clients:
             self._clients[who] = OrchestratorClient(
-                self._agents[who], outbox=self.path, background=False, clock=self._clock, mode="offline"
+                self._agents[who],
+                outbox=self.path,
+                background=False,
+                clock=self._clock,
+                mode="offline",
+                allow_network_filesystem=True,  # one look at the mounts less for each of thousands of clients
             )
         return self._clients[who]
 
@@ -106,6 +111,10 @@ class Host:
     def last_seq(self) -> int:
         """The sequence of the newest event in the file."""
         return int(self.reader.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def kept_seqs(self) -> set[int]:
+        """The sequences of the events in the file."""
+        return {seq for (seq,) in self.reader.execute("SELECT seq FROM events")}
 
     def image(self) -> Image:
         """The file as processes that die now would leave it."""

@@ -51,8 +51,8 @@ def an_event_without_a_result_counts_as_delivered(patch: pytest.MonkeyPatch) -> 
 
 
 def later_events_overtake_a_parked_one(patch: pytest.MonkeyPatch) -> None:
-    def planted(row: Any, sources: Any, lane: Any, entries: Any, waiting: Any) -> Any:
-        return sorted_out(row, sources, lane, entries, {})
+    def planted(*found: Any) -> Any:
+        return sorted_out(*found[:-1], {})  # nobody waits
 
     sorted_out = settlement.sorted_out
     patch.setattr(worker, "sorted_out", planted)
@@ -85,7 +85,7 @@ def pruning_takes_the_newest_event(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_fenced_flusher_settles_all_the_same(patch: pytest.MonkeyPatch) -> None:
-    def advance(con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int, expired: int) -> bool:
+    def advance(con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int, *_: Any) -> bool:
         return con.execute("UPDATE sinks SET cursor = ? WHERE name = ?", (to_seq, name)).rowcount == 1
 
     def note(con: sqlite3.Connection, name: str, epoch: int, **columns: Any) -> bool:
@@ -145,12 +145,8 @@ PLANTS: tuple[Plant, ...] = (
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
-def test_the_machine_finds_that(
-    plant: Plant,
-    machine: type[OutboxMachine],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_machine_finds_that(plant: Plant, machine: type[OutboxMachine], monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with pytest.raises(AssertionError) as found:
         run_state_machine_as_test(machine, settings=CONTROL)
-    print(plant.__name__, machine.examples, str(found.value).partition("\n")[0])
+    print(f"found after {machine.examples} examples: {found.value}")
