@@ -1,0 +1,66 @@
+"""Life after a power cut: the agent starts again, goes on, and delivers to the orchestrator that knew it before.
+
+The orchestrator is given what it had kept until the cut. Afterwards it must hold every event of the journal once,
+in order per task: a cut may cost a repeat on the wire, and nothing else (design, P3).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from orchclient import OrchestratorClient
+from orchclient.core.events import TaskStatus
+from orchclient.delivery.worker import Worker
+from orchclient.outbox import desk, journal
+from orchclient.outbox.journal import Entry
+from tests.faults.orchestrator_wire import REFUSAL, URL, OrchestratorWire
+from tests.faults.power_ledger import Ledger
+
+DELIVERED_S = 5.0
+
+
+def violations(ledger: Ledger) -> list[str]:
+    """What is wrong after the agent went on for a while and delivered everything."""
+    wire = OrchestratorWire(rules=lambda: REFUSAL)
+    for event in ledger.kept:
+        wire.orchestrator._judged(event, (), set())
+    client = OrchestratorClient("a", outbox=ledger.outbox, url=URL, transport=lambda: wire, min_free_bytes=1)
+    with client:
+        for n in range(3):
+            client.update_task_status(f"a/{n}", TaskStatus.ASSIGNED, current_step="after the cut")
+        client.flush(DELIVERED_S)
+        rows = client._station.query(lambda con: list(journal.read_range(con, 0, journal.MAX_SEQ)))
+        _wait_for(wire, {row.id for row in rows if not REFUSAL[0].concerns({"id": row.id})})
+        dead = client._station.query(lambda con: {letter.seq: letter.reason for letter in desk.dead_letters(con)})
+    return list(_broken_laws(rows, dead, wire))
+
+
+def give_up_taken_numbers() -> None:
+    """A planted bug: an event whose number the receiver gave to another one becomes a dead letter at once."""
+    Worker._renew_source = lambda self, exchange, conflict_seq: False  # type: ignore[method-assign]
+
+
+def _wait_for(wire: OrchestratorWire, ids: set[str]) -> None:
+    """A flush delivers what is due; an event whose number turns out to be taken waits a moment for a new one."""
+    with wire.orchestrator.changed:
+        wire.orchestrator.changed.wait_for(
+            lambda: ids <= {event["id"] for event in wire.orchestrator.events}, DELIVERED_S
+        )
+
+
+def _broken_laws(rows: list[Entry], dead: dict[int, str], wire: OrchestratorWire) -> Iterator[str]:
+    arrivals = [event["id"] for event in wire.orchestrator.events]
+    for id_, times in Counter(arrivals).items():
+        if times > 1:
+            yield f"kept twice: event {id_}"
+    arrived = {id_: place for place, id_ in reversed(list(enumerate(arrivals)))}
+    for row in rows:
+        if row.seq in dead and "rejected by the test" not in dead[row.seq]:
+            yield f"dead: event {row.seq} with {dead[row.seq]}"
+        elif row.id not in arrived and row.seq not in dead:
+            yield f"never arrived: event {row.seq}"
+    for task in {row.task for row in rows}:
+        order = [arrived[row.id] for row in rows if row.task == task and row.id in arrived]
+        if order != sorted(order):
+            yield f"disorder: the events of {task} arrived as {order}"
