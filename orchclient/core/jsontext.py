@@ -7,6 +7,7 @@ and dataclasses by cattrs, which is imported at that moment and not before.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -82,13 +83,34 @@ def json_text(members: Mapping[str, Any]) -> str:
     """JSON text of an event's data, whose members are the arguments of the verb.
 
     Lone surrogates (undecodable file names, broken text) become U+FFFD, since no receiver could read them. Raises
-    ``InvalidEvent`` with the argument and the JSON path of the first value that has no JSON form.
+    ``InvalidEvent`` with the argument and the JSON path of the first value that has no JSON form, or of an object in
+    which two keys become one name.
     """
     try:
         text = encode(members)
     except (TypeError, ValueError, RecursionError) as error:
         raise _invalid(members, error) from None
+    for argument, value in members.items():
+        if type(value) in _CONTAINERS:
+            _refuse_doubled_names(argument, value, "$")
     return storable(text)
+
+
+_CONTAINERS = frozenset({dict, list, tuple})
+_TEXT_ONLY = {str}
+
+
+def _refuse_doubled_names(argument: str, value: Any, path: str) -> None:
+    """An object may have a name once (docs/wire.md); in Python ``1`` and ``"1"`` are two keys, in JSON one name."""
+    is_object = type(value) is dict
+    if is_object and not _TEXT_ONLY.issuperset(map(type, value)):
+        names = Counter(name if isinstance(name, str) else encode(name) for name in value)
+        doubled = [name for name, count in names.items() if count > 1]
+        if doubled:
+            raise InvalidEvent(argument, f"has two keys that are both {doubled[0]!r:.60} as text: rename one", path)
+    for key, item in value.items() if is_object else enumerate(value):
+        if type(item) in _CONTAINERS:
+            _refuse_doubled_names(argument, item, f"{path}.{key}" if is_object else f"{path}[{key}]")
 
 
 def members_text(members: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def status_update(
     if metadata is not None:
         text += members_text({"metadata": _object("metadata", metadata)})
     if attempt is not None:
-        text += f',"attempt":{attempt}'
+        text += f',"attempt":{_attempt(attempt)}'
     return Draft(EventType.TASK_STATUS, task_id, storable(text), status=state, synced=False)
 
 
@@ -218,9 +218,17 @@ def _progress(value: object) -> float:
     """Progress between 0 and 100; agents that count beyond are clamped, not refused."""
     if type(value) is int:
         return 0 if value < 0 else 100 if value > 100 else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _progress(int(value))  # a member of an enum, whose text is its name
+    if not isinstance(value, float) or not math.isfinite(value):
         raise InvalidEvent("progress_percentage", f"must be a finite number, not {value!r:.60}")
-    return min(max(value, 0), 100)
+    return min(max(float(value), 0.0), 100.0)
+
+
+def _attempt(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidEvent("attempt", f"must be a whole number from 1 on, not {value!r:.60}")
+    return int(value)
 
 
 def _text(argument: str, value: object, most: int | None = None) -> str:

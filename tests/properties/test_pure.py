@@ -360,7 +360,6 @@ class Level(int, Enum):
     HALF = 50
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="the text of such a number is put into the JSON as it is")
 @PURE
 @given(st.none() | numbers | st.booleans() | st.just(Level.HALF), st.none() | numbers | st.just(math.nan))
 def test_numbers_of_a_status_update_are_refused_or_become_json(progress: Any, attempt: Any) -> None:
@@ -375,7 +374,6 @@ def refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="docs/wire.md: no member name twice in one object")
 @PURE
 @given(st.dictionaries(st.integers(0, 3) | st.sampled_from("0123"), st.none(), max_size=4))
 def test_no_member_name_stands_twice_in_one_object(value: dict[int | str, None]) -> None:
@@ -385,7 +383,12 @@ def test_no_member_name_stands_twice_in_one_object(value: dict[int | str, None])
         found = [name for name, _ in members]
         doubled.extend([found] if len(set(found)) < len(found) else [])
 
-    json.loads(json_text({"metadata": value}), object_pairs_hook=note)
+    try:
+        text = json_text({"metadata": value})
+    except InvalidEvent:
+        assert len({str(name) for name in value}) < len(value)
+        return
+    json.loads(text, object_pairs_hook=note)
     assert doubled == []
 
 
