@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Concatenate, NoReturn, ParamSpec
+from typing import Concatenate, NoReturn, ParamSpec
 
 from attrs import frozen
 

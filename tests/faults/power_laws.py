@@ -36,12 +36,15 @@ def violations(ledger: Ledger, truth: Mapping[str, Told]) -> list[str]:
     path = Path(ledger.outbox)
     aside = _set_aside(path)
     try:
-        with deadline(JUDGED_S), closing(Outbox(Origin(path, _new_source, lambda: 0), Limits(min_free_bytes=1))) as outbox:
+        with (
+            deadline(JUDGED_S),
+            closing(Outbox(Origin(path, _new_source, lambda: 0), Limits(min_free_bytes=1))) as outbox,
+        ):
             broken = outbox.query(lambda con: list(_broken_laws(con, ledger, truth)))
             broken += _life_goes_on(outbox)
     except OutboxError as error:
         broken = [f"unusable: {error!r}"]
-    except Exception as error:  # noqa: BLE001  whatever it is: an outbox must open after a power cut
+    except Exception as error:
         return [f"unusable: {error!r}"]
     broken += [f"corrupt: it was set aside as {name}" for name in _set_aside(path) - aside]
     # What somebody put in the place of the files that he took may be no outbox: then it is enough to say so.
@@ -153,7 +156,7 @@ def _counters_conserve(found: _Found) -> Iterator[str]:
         counted = (row.parked, in_lanes, row.dead, row.expired)
         there = (desk.get("parked", 0), desk.get("parked", 0), desk.get("dead", 0), 0)
         if counted != there:
-            yield f"miscounted: for {row.name}, counters say parked, in lanes, dead, expired {counted}, the desk has {there}"
+            yield f"miscounted: {row.name} counts parked, in lanes, dead, expired {counted}, the desk has {there}"
         if not (row.start_seq <= row.cursor <= found.last_seq) or row.delivered < 0:
             yield f"miscounted: {row.name} stands at {row.cursor} of {found.last_seq}, {row.delivered} delivered"
         missing = con.execute(
@@ -193,7 +196,7 @@ def _tasks_are_the_fold_of_their_events(found: _Found) -> Iterator[str]:
             "metadata": dict(state.metadata),
         }
         if got != told:
-            yield f"misfolded: task {task} is {str(got):.200}, its events add up to {str(told):.200}"
+            yield f"misfolded: task {task} is {got!s:.200}, its events add up to {told!s:.200}"
 
 
 def _added_up(events: Iterable[Told], up_to: str) -> dict[str, Any]:

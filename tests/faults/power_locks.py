@@ -22,6 +22,6 @@ def writes_outside_the_gate(records: Iterable[Record]) -> list[int]:
             elif record.offset & (LOCK_SH | LOCK_EX):
                 held.add(holder)
         elif record.what == power_journal.WRITE and record.inode in wals:
-            if not any((pid, database) == (record.pid, wals[record.inode]) for pid, _, database in held):
-                found.append(place)
+            is_inside = any((pid, database) == (record.pid, wals[record.inode]) for pid, _, database in held)
+            found += [] if is_inside else [place]
     return found

@@ -1,8 +1,8 @@
 """Power loss costs nothing that was promised: P1, P3 and P5, on the real client over a simulated disk.
 
-Programs use the client under a shim that journals whatever they ask of the disk; the power then goes at any point of the
-journal, in five flavours, and what the disk could hold is opened and judged. The disk forgets, tears and garbles only
-what was not synced; what that means for orchclient is in ``power_ledger`` and ``power_laws``.
+Programs use the client under a shim that journals whatever they ask of the disk; the power then goes at any point of
+the journal, in five flavours, and what the disk could hold is opened and judged. The disk forgets, tears and garbles
+only what was not synced; what that means for orchclient is in ``power_ledger`` and ``power_laws``.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ def cuts_with(pool: Executor, workload: str, tmp_path: Path, *, bug: str = "", l
 
 
 @pytest.mark.parametrize("workload", ["record_auto", "checkpoint"])
-def test_control_a_disk_that_lies_about_syncs_loses_and_corrupts(
-    workload: str, pool: Executor, tmp_path: Path
-) -> None:
+def test_control_a_disk_that_lies_about_syncs_loses_and_corrupts(workload: str, pool: Executor, tmp_path: Path) -> None:
     tally = cuts_with(pool, workload, tmp_path, lies="sync")
     assert tally.lost, tally
     assert tally.corrupt, tally
