@@ -127,10 +127,10 @@ def companions(path: Path) -> Companions:
 def prepare(path: Path, *, allow_network: bool = False) -> Path:
     """The canonical path of an outbox that is safe to open; what was missing exists afterwards.
 
-    Missing directories are made with mode 0700 and the file with 0600 under any umask; what exists is not changed.
-    Nothing is made when the path is refused. Raises ``ConfigError`` for a text that names no file; ``OutboxUnsafe``
-    for links, foreign owners, open permissions and network file systems (``allow_network`` permits these);
-    ``OutboxError`` for what the operating system refuses.
+    Missing directories are made with mode 0700 and the file with 0600 under any umask, and their names survive power
+    loss; what exists is not changed. Nothing is made when the path is refused. Raises ``ConfigError`` for a text that
+    names no file; ``OutboxUnsafe`` for links, foreign owners, open permissions and network file systems
+    (``allow_network`` permits these); ``OutboxError`` for what the operating system refuses.
     """
     _refuse_no_name(path)
     with _translated(path):
@@ -142,6 +142,7 @@ def prepare(path: Path, *, allow_network: bool = False) -> Path:
         _make_directories(canonical.parent)
         _make_file(canonical)
         _refuse_unsafe(canonical)  # again: somebody may have been quicker
+        _sync_new_names(canonical)
     return canonical
 
 
@@ -221,6 +222,7 @@ def _make_directories(directory: Path) -> None:
         with suppress(FileExistsError):
             os.mkdir(path, _DIRECTORY_MODE)
             _widen(path, _DIRECTORY_MODE)
+            sync_directory(path.parent)
 
 
 def _make_file(path: Path) -> None:
@@ -243,6 +245,34 @@ def _make_file_by_descriptor(path: Path) -> None:
     Only a file that did not exist is ever opened, so that SQLite cannot have held it before.
     """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_RDWR, _FILE_MODE))
+
+
+def _sync_new_names(path: Path) -> None:
+    """Of a file in the making, whoever makes it: another process may have made its name and not synced it yet.
+
+    Of the directories above, only the last one can be in that state: each is synced before the next one is made. The
+    name of the -wal is synced by SQLite.
+    """
+    if os.lstat(path).st_size == 0:
+        sync_directory(path.parent.parent)
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: str | Path) -> None:
+    """Make the names in a directory survive power loss, where the file system has a way to.
+
+    fsync(2), "Notes": a file's own fsync does not make its name durable. A directory that may be entered but not read
+    cannot be opened for it, and some file systems refuse it: these are left to their own order of writing.
+    """
+    with suppress(PermissionError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def _widen(path: Path, mode: int) -> None:

@@ -253,15 +253,18 @@ class Store:
         )
 
     def _adopt(self) -> tuple[str, sqlite3.Connection]:
-        """Open what the path names now. A set that is not whole, or no outbox, is set aside first."""
+        """Open what the path names now. A set that is not whole, or no outbox, is set aside first.
+
+        Not by ``_open``, which takes damaged files over itself: it would wait for the lock that is held here.
+        """
         from orchclient.outbox import salvage
 
         aside = salvage.set_aside(self.path, self._origin.now_us()) if self._holds_part_of_ours() else ""
         try:
-            return aside, self._open()
+            return aside, self._open_files()
         except OutboxError:
             aside = salvage.set_aside(self.path, self._origin.now_us())
-            return aside, self._open()
+            return aside, self._open_files()
 
     def _holds_part_of_ours(self) -> bool:
         """Whether the path names some of our files: a database without its -wal, or a -wal without its database."""

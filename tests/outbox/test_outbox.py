@@ -252,9 +252,15 @@ def test_files_removed_under_a_live_process_are_noticed_by_the_next_record_and_n
     assert {stat.S_IMODE(path.stat().st_mode) for path in outbox_path.parent.iterdir()} == {0o600}
 
 
-def test_a_file_put_in_the_outbox_s_place_is_set_aside_and_nothing_is_lost(outbox: Outbox, outbox_path: Path) -> None:
+@pytest.mark.parametrize("removed", [(), ("-wal",), ("-wal", "-shm")])
+@pytest.mark.timeout(30)
+def test_a_file_put_in_the_outbox_s_place_is_set_aside_and_nothing_is_lost(
+    outbox: Outbox, outbox_path: Path, removed: tuple[str, ...]
+) -> None:
     outbox.record(first := event(), None, False)
     outbox_path.rename(outbox_path.with_suffix(".moved"))
+    for suffix in removed:
+        Path(f"{outbox_path}{suffix}").unlink()
     outbox_path.write_text("not a database, but long enough to look like one " * 50)
     outbox_path.chmod(0o600)
     outbox.record(second := event(), None, False)
