@@ -9,9 +9,9 @@ from attrs import evolve, frozen
 
 from orchclient.core.backoff import OUTAGE
 from orchclient.core.policy import Fate, Item, Verdict
-from orchclient.outbox import cursors, desk
+from orchclient.outbox import cursors, desk, identity
 from orchclient.outbox.cursors import SinkRow
-from orchclient.outbox.identity import Identities
+from orchclient.outbox.identity import Identities, Renewal
 from orchclient.outbox.journal import Entry
 
 DAMAGED = Item(Fate.DEAD, "damaged on this disk: the checksum does not fit")
@@ -92,13 +92,21 @@ def first_conflict(exchange: Exchange) -> int | None:
     return min(conflicts, default=None)
 
 
-def with_conflicts_as(exchange: Exchange, fate: Fate) -> Exchange:
-    """The exchange with the events whose number is taken retried, or given up."""
+def conflict_decided(
+    con: sqlite3.Connection, exchange: Exchange, conflict_seq: int, new_source: str, now_us: int
+) -> tuple[Exchange, Renewal]:
+    """Go on under a new source from the event on whose number is taken; given up when that was no help already.
+
+    The receiver knows another event under this number: the file was restored or copied. The ids stay. Runs in the
+    settling transaction: neither a crash nor a flusher that took over may find the one without the other.
+    """
+    renewal = identity.renewed(con, new_source, conflict_seq, exchange.selection.source, now_us, "sequence conflict")
+    fate = Fate.DEAD if renewal is Renewal.IN_VAIN else Fate.RETRY
     items = {
         id_: evolve(item, fate=fate) if item.fate is Fate.CONFLICT else item
         for id_, item in exchange.verdict.items.items()
     }
-    return evolve(exchange, verdict=evolve(exchange.verdict, items=items))
+    return evolve(exchange, verdict=evolve(exchange.verdict, items=items)), renewal
 
 
 def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us: int, jitter: float) -> None:

@@ -24,9 +24,9 @@ from orchclient.delivery.settlement import (
     Exchange,
     Selection,
     StaleEpoch,
+    conflict_decided,
     first_conflict,
     sorted_out,
-    with_conflicts_as,
     write_fates,
 )
 from orchclient.delivery.transport import Transport
@@ -179,13 +179,13 @@ class Worker:
 
     def _settle_events(self, exchange: Exchange) -> None:
         conflict_seq = first_conflict(exchange)
-        if conflict_seq is not None:
-            may_retry = self._renew_source(exchange, conflict_seq)
-            exchange = with_conflicts_as(exchange, Fate.RETRY if may_retry else Fate.DEAD)
-        now_us, jitter = self.clock.now_us(), self.clock.jitter()
+        now_us, jitter, new_source = self.clock.now_us(), self.clock.jitter(), self.outbox.new_source()
 
-        def write(con: sqlite3.Connection) -> None:
-            write_fates(con, exchange, self.epoch, now_us, jitter)
+        def write(con: sqlite3.Connection) -> Renewal | None:
+            decided, renewal = exchange, None
+            if conflict_seq is not None:
+                decided, renewal = conflict_decided(con, exchange, conflict_seq, new_source, now_us)
+            write_fates(con, decided, self.epoch, now_us, jitter)
             self._note(
                 con,
                 state=SinkState.DELIVERING,
@@ -196,27 +196,18 @@ class Worker:
             )
             if exchange.selection.to_send:
                 attempts.add(con, self._logged(exchange))
+            return renewal
 
-        self.outbox.write(write)
-        self.limit = self.limit.after_success()
-        self._not_before = 0.0
-        self._change(SinkState.DELIVERING, 0, "")
-
-    def _renew_source(self, exchange: Exchange, conflict_seq: int) -> bool:
-        """Go on under a new source from the event on that conflicts; False when that was no help already.
-
-        The receiver knows another event under this number: the file was restored or copied. The ids stay, so whatever
-        it has is answered as a duplicate.
-        """
-        renewal = self.outbox.renew_source(conflict_seq, exchange.selection.source, "sequence conflict")
-        if renewal is Renewal.DONE:
+        if self.outbox.write(write, synced=conflict_seq is not None) is Renewal.DONE:
             log.error(
                 "sink %s: the receiver holds other events under the numbers from %d on: this outbox was restored or "
                 "copied. Its events from there on are sent under a new source.",
                 self.sink.name,
                 conflict_seq,
             )
-        return renewal is not Renewal.IN_VAIN
+        self.limit = self.limit.after_success()
+        self._not_before = 0.0
+        self._change(SinkState.DELIVERING, 0, "")
 
     def _back_off(self, exchange: Exchange) -> None:
         self.limit = self.limit.after_outage()

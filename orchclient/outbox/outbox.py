@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event, EventType
-from orchclient.outbox import folding, identity, journal, retention
+from orchclient.outbox import folding, journal, retention
 from orchclient.outbox.connection import is_damage
 from orchclient.outbox.limits import Fullness, Limits, fullness
 from orchclient.outbox.stillness import Stillness
@@ -215,10 +215,9 @@ class Outbox:
             self._store.close()
             self._writer.release()
 
-    def renew_source(self, from_seq: int, sent_under: str, reason: str) -> identity.Renewal:
-        """Send the events from a place on under a new source, unless that was done since they were sent."""
-        source, now_us = self._store.new_identity()
-        return self.write(lambda con: identity.renewed(con, source, from_seq, sent_under, now_us, reason), synced=True)
+    def new_source(self) -> str:
+        """A random source, for an outbox that must take another one."""
+        return self._store.new_identity()[0]
 
     @property
     def stillness(self) -> Stillness:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from orchclient import OrchestratorClient
 from orchclient.core.events import TaskStatus
-from orchclient.delivery.worker import Worker
+from orchclient.delivery import settlement
 from orchclient.outbox import desk, journal
+from orchclient.outbox.identity import Renewal
 from orchclient.outbox.journal import Entry
 from tests.faults.orchestrator_wire import REFUSAL, URL, OrchestratorWire
 from tests.faults.power_ledger import Ledger
@@ -38,7 +39,7 @@ def violations(ledger: Ledger) -> list[str]:
 
 def give_up_taken_numbers() -> None:
     """A planted bug: an event whose number the receiver gave to another one becomes a dead letter at once."""
-    Worker._renew_source = lambda self, exchange, conflict_seq: False  # type: ignore[method-assign]
+    settlement.identity.renewed = lambda *_: Renewal.IN_VAIN  # type: ignore[attr-defined]
 
 
 def _wait_for(wire: OrchestratorWire, ids: set[str]) -> None:

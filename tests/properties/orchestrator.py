@@ -83,7 +83,6 @@ class Orchestrator:
         self.keys: set[tuple[str, str]] = set()  # (source, id) of what is kept
         self.refused: set[str] = set()  # ids that the client may give up
         self.breaches: list[str] = []
-        self.is_forgiving = False
         self.hand_over: Callable[[], None] = lambda: None
         self.meanwhile: Callable[[], None] = lambda: None
         self._clock = clock
@@ -111,7 +110,6 @@ class Orchestrator:
         """The client's file was restored from a backup: what it sends now may be older than what was seen."""
         self._highest_seen.clear()
         self._excused |= self._seen.keys()
-        self.is_forgiving = True
 
     # --- what answers are made of ---------------------------------------------------------------------------------
 
@@ -184,8 +182,7 @@ class Orchestrator:
         if event["sequence"] < highest and event_id not in self._excused | self.refused:
             self.breaches.append(f"{lane[1]}: {event['sequence']} is kept after {highest}")
         self._highest_kept[lane] = max(highest, event["sequence"])
-        # After a restore: see test_a_crash_behind_a_conflict_sends_nothing_twice.
-        if event_id in self.kept and not self.is_forgiving:
+        if event_id in self.kept:
             self.breaches.append(f"{event_id} is kept under two sources")
         self.keys.add((event["source"], event_id))
         self.kept[event_id] = event

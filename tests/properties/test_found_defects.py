@@ -22,9 +22,6 @@ RETRY = DEFERRALS[0]
 FENCED_BEFORE_THE_REPLY = FENCED[1]
 THROTTLED = next(answer for answer in STATUSES if "Retry-After '7'" in answer.name)
 
-defect = pytest.mark.xfail(strict=True, raises=AssertionError)
-"""Not mended yet. Who mends one takes its mark away, and the exception in the machine that names it."""
-
 
 @pytest.fixture
 def world(machine: type[OutboxMachine], tmp_path: Path) -> Iterator[World]:
@@ -141,7 +138,6 @@ def test_two_destinations_may_report_the_same_conflict_at_once(world: World) -> 
     assert [sink.dead for sink in world.host.client(0).health().sinks] == [0, 0]
 
 
-@defect
 def test_a_crash_behind_a_conflict_sends_nothing_twice(world: World) -> None:
     """The source is renewed in one transaction and the answer settled in the next one.
 
@@ -155,7 +151,6 @@ def test_a_crash_behind_a_conflict_sends_nothing_twice(world: World) -> None:
         assert len(world.orchestrators[FIRST].keys) == len(world.orchestrators[FIRST].kept), f"at {statement}"
 
 
-@defect
 def test_a_fenced_flusher_does_not_renew_the_source(world: World) -> None:
     """The renewal is not guarded by the epoch, the settlement behind it is."""
     restore(world)
