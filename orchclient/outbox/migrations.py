@@ -154,7 +154,11 @@ def migrate(con: sqlite3.Connection, path: str) -> None:
 
 def is_current(con: sqlite3.Connection, path: str) -> bool:
     """Whether the file needs no migration."""
-    return _version(con, path) == VERSION
+    con.execute("BEGIN")  # one state for both questions below: another process may be migrating right now
+    try:
+        return _version(con, path) == VERSION
+    finally:
+        con.rollback()
 
 
 def _version(con: sqlite3.Connection, path: str) -> int:

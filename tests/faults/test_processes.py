@@ -73,9 +73,11 @@ class Program:
                 stream.close()
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """The next line that it prints; it has not ended."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        line = self.process.stdout.readline()
+        assert line, f"ended with {self.process.wait(QUICK_S)}, and said {self._said()!r}"
+        return line.strip()
 
     def hear(self, line: str) -> None:
         """It is told a line."""
@@ -90,9 +92,12 @@ class Program:
         self.process.stdin.close()
         lines = self.process.stdout.read().splitlines()
         self.process.wait(QUICK_S)
-        self._errors.seek(0)
-        assert (self.process.returncode, self._errors.read()) == (code, "")
+        assert (self.process.returncode, self._said()) == (code, "")
         return lines
+
+    def _said(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()
 
     def told(self) -> Any:
         """The value that it printed at its end."""

@@ -18,7 +18,8 @@ import pytest
 from orchclient.core.errors import OutboxError, UnknownEvent
 from orchclient.core.events import Event
 from orchclient.core.ids import uuid7
-from orchclient.outbox import cursors, desk, folding, identity, journal, listing, retention
+from orchclient.outbox import cursors, desk, folding, identity, journal, listing, migrations, retention
+from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 
@@ -352,6 +353,19 @@ def test_a_file_of_another_program_is_refused_and_left_alone(outbox_path: Path) 
     outbox_path.chmod(0o600)
     with pytest.raises(OutboxError, match="another program"):
         opened(outbox_path)
+
+
+def test_a_file_that_another_process_makes_right_now_is_not_taken_for_another_program_s(outbox_path: Path) -> None:
+    outbox_path.touch(0o600)
+    with closing(connect(str(outbox_path))) as ours, closing(connect(str(outbox_path))) as theirs:
+
+        def let_them_make_the_tables(statement: str) -> None:
+            ours.set_trace_callback(None)
+            migrations.migrate(theirs, str(outbox_path))
+
+        ours.set_trace_callback(lambda sql: let_them_make_the_tables(sql) if "sqlite_schema" in sql else None)
+        assert not migrations.is_current(ours, str(outbox_path))
+        assert migrations.is_current(ours, str(outbox_path))
 
 
 def test_a_file_of_a_newer_orchclient_is_refused(outbox: Outbox, outbox_path: Path) -> None:
