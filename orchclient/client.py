@@ -63,18 +63,24 @@ class OrchestratorClient:
         transport: TransportFactory | None = None,
         **settings: Any,
     ) -> None:
-        self.agent_id = checked_id("agent_id", agent_id)
-        db = None if outbox is None else Path(outbox)
-        self._settings = config.load(db=db, url=url, token=token, durability=durability, agent=agent_id, **settings)
+        try:
+            self.agent_id = checked_id("agent_id", agent_id)
+            db = None if outbox is None else Path(outbox)
+            self._settings = config.load(db=db, url=url, token=token, durability=durability, agent=agent_id, **settings)
+        finally:
+            del url, token, settings  # a traceback that shows locals would print the secrets among them
         self._clock = clock or SystemClock()
+        secrets = self._settings.known_secrets()
         self._station = open_station(
-            self._settings, self._clock, sinks=sinks, transport=transport, background=background
+            self._settings, self._clock, secrets, sinks=sinks, transport=transport, background=background
         )
         self._recorder = Recorder(
-            self.agent_id, self._station, self._settings, self._clock, always_synced=not background
+            self.agent_id, self._station, self._settings, self._clock, secrets, always_synced=not background
         )
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_station"):
+            return "OrchestratorClient(not made)"  # as in the traceback that tells why
         return f"OrchestratorClient({self.agent_id!r}, outbox={self._station.path!r})"
 
     # --- tell -----------------------------------------------------------------------------------------------------
@@ -103,7 +109,7 @@ class OrchestratorClient:
 
     def task(self, task_id: str) -> Task:
         """A handle whose verbs need no task id; as a context manager it starts the task and escalates exceptions."""
-        return Task(self, task_id)
+        return Task(self, task_id, self._recorder.clean_text)
 
     # --- ask ------------------------------------------------------------------------------------------------------
 
@@ -195,6 +201,7 @@ class OrchestratorClient:
         Returns the receipt with the priority. Durable afterwards against power loss.
         """
         draft = verbs.error_escalation(
+            self._recorder.clean_text,
             task_id,
             error_type,
             error_message,

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import re
 import stat
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 
 from orchclient.core.errors import ConfigError
+from orchclient.core.redaction import Redactor
+from orchclient.core.secret import KnownSecrets, Secret
 
 MIB = 1_048_576
 MODES = ("online", "offline", "disabled")
@@ -25,14 +29,18 @@ DURABILITIES = ("auto", "full")
 TokenSource = str | Callable[[], str | None] | None
 
 
+def _url_shown(url: str | None) -> str:
+    return repr(url and Redactor().redact_text(url))
+
+
 @frozen
 class Settings:
     """Everything that can be set. Durations are seconds, sizes bytes."""
 
     agent: str = ""
     db: Path | None = None
-    url: str | None = None
-    token: TokenSource = field(default=None, repr=False)
+    url: str | None = field(default=None, repr=_url_shown)
+    token: Secret | Callable[[], str | None] | None = field(default=None, repr=False)
     mode: str = "online"
     durability: str = "auto"
     request_timeout: float = 10.0
@@ -43,19 +51,58 @@ class Settings:
     max_outbox_bytes: int = 1024 * MIB
     min_free_bytes: int = 64 * MIB
     ca_file: str | None = None
-    proxy: str | None = None
+    proxy: Secret | None = None
     allow_network_filesystem: bool = False
     redact_keys: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(factory=dict)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Settings hold secrets and are not pickled: load them again where they are needed")
+
     def token_now(self) -> str | None:
-        """The token at this moment. Raises ``ConfigError`` when it cannot be sent in a header."""
-        value = self.token() if callable(self.token) else self.token
-        if not value:
+        """The token at this moment. Raises ``ConfigError`` when there is none to be had that a header can carry."""
+        token = _asked(self.token) if callable(self.token) else self.token
+        if token is None:
             return None
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-            raise ConfigError("token (ORCHCLIENT_TOKEN) contains characters that no HTTP header can carry")
-        return value
+        _refuse_unsendable(token)
+        return token.reveal()
+
+    def known_secrets(self) -> KnownSecrets:
+        """What must be neither stored nor shown; a callable's tokens are learned when they are used."""
+        token = (self.token.reveal(),) if isinstance(self.token, Secret) else ()
+        proxy = _credentials(self.proxy.reveal()) if self.proxy else ()
+        return KnownSecrets((*token, *proxy), self.redact_keys)
+
+
+def _asked(source: Callable[[], str | None]) -> Secret | None:
+    # What a callable raises may quote the token, and a traceback of it may show its locals: only the kind is told.
+    try:
+        text = source()
+        return Secret(text) if text else None
+    except Exception as error:  # noqa: BLE001  other people's code
+        failure = ConfigError(
+            f"token: the callable raised {type(error).__name__}; nothing is sent until it returns a token"
+        )
+    raise failure
+
+
+def _refuse_unsendable(token: Secret) -> None:
+    if not _is_sendable(token):
+        raise ConfigError("token (ORCHCLIENT_TOKEN) contains characters that no HTTP header can carry")
+
+
+def _is_sendable(token: Secret) -> bool:
+    text: object = token.reveal()
+    return isinstance(text, str) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _credentials(url: str) -> tuple[str, ...]:
+    """What of a URL is secret, in the ways in which a server may repeat it."""
+    userinfo = urlsplit(url).netloc.rpartition("@")[0]
+    user, _, password = userinfo.partition(":")
+    plain = f"{unquote(user)}:{unquote(password)}"
+    texts = (plain, b64encode(plain.encode()).decode(), userinfo, password, unquote(password))
+    return tuple(dict.fromkeys(text for text in texts if text)) if userinfo else ()
 
 
 @frozen
@@ -114,13 +161,24 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _token(text: str) -> Secret | None:
+    return Secret(text) if text else None
+
+
+def _proxy(text: str) -> Secret:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError
+    return Secret(text)
+
+
 _DURATION = "a duration such as 90, 90s, 15m, 2h or 30d"
 
 _SETTINGS: dict[str, _Setting] = {
     "agent": _Setting(str, "text"),
     "db": _Setting(lambda text: Path(text).expanduser(), "a path"),
     "url": _Setting(str, "a URL such as https://orchestrator.example"),
-    "token": _Setting(str, "text", in_files=False),
+    "token": _Setting(_token, "text", in_files=False),
     "token_file": _Setting(str, "the path of a file with mode 0600"),
     "mode": _Setting(_one_of(MODES), f"one of {', '.join(MODES)}"),
     "durability": _Setting(_one_of(DURABILITIES), f"one of {', '.join(DURABILITIES)}"),
@@ -132,7 +190,7 @@ _SETTINGS: dict[str, _Setting] = {
     "max_outbox_bytes": _Setting(_positive, "a whole number of bytes"),
     "min_free_bytes": _Setting(_positive, "a whole number of bytes"),
     "ca_file": _Setting(str, "the path of a PEM file"),
-    "proxy": _Setting(str, "a URL such as http://proxy:3128"),
+    "proxy": _Setting(_proxy, "a URL such as http://proxy:3128"),
     "allow_network_filesystem": _Setting(_boolean, "true or false"),
     "redact_keys": _Setting(_names, "names separated by commas"),
 }
@@ -143,7 +201,15 @@ def load(environ: Mapping[str, str] | None = None, config_file: str | None = Non
 
     Raises ``ConfigError`` naming the setting, where it came from and the allowed form.
     """
-    environ = os.environ if environ is None else environ
+    try:
+        return _loaded(os.environ if environ is None else environ, config_file, given)
+    except ConfigError as error:
+        # A traceback that shows locals would print the environment and the secrets: the message has to do.
+        environ = given = {}
+        raise error.with_traceback(None) from None
+
+
+def _loaded(environ: Mapping[str, str], config_file: str | None, given: Mapping[str, Any]) -> Settings:
     _refuse_unknown(given, "keyword")
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -152,6 +218,12 @@ def load(environ: Mapping[str, str] | None = None, config_file: str | None = Non
             if name not in values:
                 values[name], origins[name] = _parsed(name, value, origin), origin
     _resolve_token(values, origins)
+    if isinstance(values.get("token"), Secret):
+        _refuse_unsendable(values["token"])
+    if values.get("url"):
+        from orchclient.sinks.orchestrator import checked_url
+
+        values["url"] = checked_url("url (ORCHCLIENT_URL)", values["url"])
     return Settings(**values, origins=origins)
 
 
@@ -183,8 +255,10 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         values = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is not TOML: {error}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"config file {path} is not TOML: it is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"config file {path} is not TOML: {error}") from None
     _refuse_unknown(values, str(path))
     for name in values:
         if not _SETTINGS[name].in_files:
@@ -235,15 +309,17 @@ def _resolve_token(values: dict[str, Any], origins: dict[str, str]) -> None:
         return
     if "token" in values:
         raise ConfigError("both token and token_file are set: keep one of ORCHCLIENT_TOKEN and ORCHCLIENT_TOKEN_FILE")
-    values["token"], origins["token"] = _secret_file(Path(token_file).expanduser()), f"file {token_file}"
+    values["token"], origins["token"] = _token(_secret_file(Path(token_file).expanduser())), f"file {token_file}"
 
 
 def _secret_file(path: Path) -> str:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"token file {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"token file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:  # which holds the whole content
+        raise ConfigError(f"token file {path} is not text") from None
     if mode & 0o077:
         raise ConfigError(f"token file {path} has mode {mode:04o}: others can read it; run chmod 600 {path}")
     return text

@@ -12,7 +12,7 @@ from orchclient.core.errors import InvalidEvent
 from orchclient.core.events import Event, Receipt
 from orchclient.core.ids import checked_id, uuid7
 from orchclient.core.jsontext import encode, members_text
-from orchclient.core.redaction import Redactor
+from orchclient.core.secret import KnownSecrets
 from orchclient.core.verbs import Draft
 from orchclient.delivery.clock import Clock
 from orchclient.station import Station, SwitchedOff
@@ -29,6 +29,7 @@ class Recorder:
         station: Station | SwitchedOff,
         settings: Settings,
         clock: Clock,
+        secrets: KnownSecrets,
         *,
         always_synced: bool,
     ) -> None:
@@ -37,8 +38,7 @@ class Recorder:
         self._clock = clock
         self._max_bytes = settings.max_event_bytes
         self._synced = always_synced or settings.durability == "full"
-        secrets = [settings.token] if isinstance(settings.token, str) else []
-        self._redactor = Redactor(secrets, settings.redact_keys)
+        self._secrets = secrets
         self._lanes: dict[str, Lane] = {}
 
     def new_id(self) -> str:
@@ -52,7 +52,7 @@ class Recorder:
         if lane is None:
             lane = self._new_lane(task_id)
         members = draft.members
-        if self._redactor.suspects(members):
+        if self._secrets.redactor.suspects(members):
             members = self._redacted(members)
         now_us = self._clock.now_us()
         event_id = event_id or uuid7(now_us // 1000, self._clock.randomness())
@@ -67,6 +67,8 @@ class Recorder:
 
     def _new_lane(self, task_id: str) -> Lane:
         lane = lane_of(checked_id("task_id", task_id), self._agent_id)
+        if self._secrets.is_known_in(task_id):
+            raise InvalidEvent("task_id", "contains the token or another secret of the settings: use another id")
         if len(self._lanes) >= KNOWN_LANES:
             self._lanes.clear()
         self._lanes[task_id] = lane
@@ -74,8 +76,12 @@ class Recorder:
 
     def clean(self, data: dict[str, Any]) -> dict[str, Any]:
         """JSON-like data without secrets."""
-        clean: dict[str, Any] = self._redactor.redact(data)
+        clean: dict[str, Any] = self._secrets.redactor.redact(data)
         return clean
+
+    def clean_text(self, text: str) -> str:
+        """A text without secrets, for what is cut before it is recorded: half a secret would not be found."""
+        return self._secrets.redact_text(text)
 
     def _redacted(self, members: str) -> str:
         return members_text(self.clean(json.loads(f"{{{members[1:]}}}")))

@@ -17,6 +17,7 @@ from typing import Any
 from orchclient import __version__, config
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event
+from orchclient.core.secret import KnownSecrets
 from orchclient.core.task_state import TaskState
 from orchclient.delivery import flush as flushing
 from orchclient.delivery.clock import Clock
@@ -182,6 +183,7 @@ class SwitchedOff:
 def open_station(
     settings: config.Settings,
     clock: Clock,
+    secrets: KnownSecrets,
     *,
     sinks: Sequence[Sink] | None,
     transport: TransportFactory | None,
@@ -190,7 +192,9 @@ def open_station(
     """The station that the settings describe."""
     if settings.mode == "disabled":
         return SwitchedOff()
-    destinations = [] if settings.mode == "offline" else configured_sinks(settings) if sinks is None else list(sinks)
+    destinations = (
+        [] if settings.mode == "offline" else configured_sinks(settings, secrets) if sinks is None else list(sinks)
+    )
     origin = Origin(
         settings.db or config.default_db(),
         lambda: str(uuid.uuid4()),
@@ -203,19 +207,22 @@ def open_station(
         destinations,
         transport or (lambda: http_transport(settings)),
         clock,
-        FlusherSettings(settings.agent or default_agent(), settings.request_timeout, settings.retention),
+        FlusherSettings(
+            settings.agent or default_agent(), settings.request_timeout, settings.retention, secrets.redact_text
+        ),
     )
     return Station(outbox, flusher, clock, background=background, shutdown_s=settings.shutdown_timeout)
 
 
-def configured_sinks(settings: config.Settings) -> list[Sink]:
+def configured_sinks(settings: config.Settings, secrets: KnownSecrets) -> list[Sink]:
     """The destinations that the settings name. Raises ``ConfigError`` when one is not usable."""
     if settings.url is None:
         return []
-    from orchclient.sinks.orchestrator import OrchestratorSink, checked_url
+    from orchclient.sinks.orchestrator import OrchestratorSink
 
-    settings.token_now()  # an unusable token is told at construction, not in a thread
-    return [OrchestratorSink(checked_url("url (ORCHCLIENT_URL)", settings.url), settings.token_now)]
+    sink = OrchestratorSink(settings.url, settings.token_now, secrets=secrets)
+    sink.greeting()  # asks for the token: an unusable one is told at construction, and no event may quote it
+    return [sink]
 
 
 def default_agent() -> str:
@@ -227,5 +234,6 @@ def http_transport(settings: config.Settings) -> HttpTransport:
     """What requests are sent with, as the settings say. Called by the thread that delivers, which pays for requests."""
     import orchclient.delivery.http.adapter  # noqa: F401
 
-    proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+    proxy = settings.proxy.reveal() if settings.proxy else None
+    proxies = {"http": proxy, "https": proxy} if proxy else None
     return HttpTransport(proxies=proxies, ca_file=settings.ca_file, user_agent=f"orchclient/{__version__}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import traceback as traceback_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from orchclient.core.errors import OrchClientError
 from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
+from orchclient.core.limits import shortened
 from orchclient.core.task_state import TaskState
 from orchclient.handles import Clarification, Completion, Escalation
 
@@ -25,9 +26,10 @@ TRACEBACK_CHARS = 16_000
 class Task:
     """One task of an agent, by id. ``with client.task(id) as task:`` starts it and escalates an escaping exception."""
 
-    def __init__(self, client: OrchestratorClient, task_id: str) -> None:
+    def __init__(self, client: OrchestratorClient, task_id: str, clean_text: Callable[[str], str]) -> None:
         self.task_id = task_id
         self._client = client
+        self._clean_text = clean_text
         self._history: list[dict[str, Any]] = []
 
     def __repr__(self) -> str:
@@ -113,9 +115,13 @@ class Task:
             context,
             fatal=fatal,
             dedup_key=dedup_key,
-            traceback=_traceback_text(error) if isinstance(error, BaseException) else None,
+            traceback=self._traceback_text(error) if isinstance(error, BaseException) else None,
             recovery_history=self._history,
         )
+
+    def _traceback_text(self, error: BaseException) -> str:
+        text = "".join(traceback_module.format_exception(error))
+        return shortened(self._clean_text(text), TRACEBACK_CHARS) if len(text) > TRACEBACK_CHARS else text
 
     def snapshot(self) -> TaskState:
         """Where the task stands as its events add up, over restarts."""
@@ -132,19 +138,11 @@ class Task:
         if isinstance(error, Exception):
             try:
                 self.escalate(error)
-            except OrchClientError:
-                # The agent's own exception must reach its caller, whatever our disk does.
-                log.exception("task %s: its exception could not be escalated", self.task_id)
+            except OrchClientError as refusal:
+                # The agent's own exception must reach its caller, whatever our disk does. Without a traceback, which
+                # would repeat that exception and whatever secret it quotes.
+                log.error("task %s: its exception could not be escalated: %s", self.task_id, refusal)
 
 
 def _described(error: BaseException | str) -> str:
     return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
-
-
-def _traceback_text(error: BaseException) -> str:
-    """The traceback, its middle left out when it is long: the cause stands at one of the ends."""
-    text = "".join(traceback_module.format_exception(error))
-    if len(text) <= TRACEBACK_CHARS:
-        return text
-    half = TRACEBACK_CHARS // 2
-    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

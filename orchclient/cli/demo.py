@@ -365,7 +365,9 @@ def _attempts(stage: Stage) -> int:
 def _outbox(stage: Stage) -> Iterator[Station]:
     # Settings made by hand: config.load would read the user's.
     settings = Settings(agent="demo", db=stage.directory / OUTBOX, mode="offline")
-    station = open_station(settings, SystemClock(), sinks=(), transport=None, background=False)
+    station = open_station(
+        settings, SystemClock(), settings.known_secrets(), sinks=(), transport=None, background=False
+    )
     assert isinstance(station, Station)
     try:
         yield station

@@ -105,7 +105,7 @@ def _delivery(report: OutboxReport) -> Iterator[Finding]:
 
 
 def _destinations(settings: config.Settings) -> Iterator[Finding]:
-    sinks = [] if settings.mode != "online" else configured_sinks(settings)
+    sinks = [] if settings.mode != "online" else configured_sinks(settings, settings.known_secrets())
     if not sinks:
         yield Finding("warning", "No destination is configured: events wait in the outbox", "Set ORCHCLIENT_URL.")
     for sink in sinks:

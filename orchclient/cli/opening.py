@@ -30,7 +30,9 @@ def open_existing(settings: config.Settings) -> Station | None:
     """The outbox, or None when nothing was recorded on this host yet."""
     if not outbox_path(settings).exists():
         return None
-    station = open_station(settings, SystemClock(), sinks=None, transport=None, background=False)
+    station = open_station(
+        settings, SystemClock(), settings.known_secrets(), sinks=None, transport=None, background=False
+    )
     if isinstance(station, SwitchedOff):
         raise OutboxError("orchclient is disabled: ORCHCLIENT_MODE=disabled keeps no outbox; unset it to look")
     return station

@@ -7,12 +7,12 @@ section 10.2.3. Servers are not trusted: only ids that were in the request count
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from orchclient.core.http import HttpOutcome, HttpReply, NoReply
 from orchclient.core.timestamps import microseconds
@@ -61,6 +61,22 @@ class Verdict:
     inbox_pending: int = 0
 
 
+Redact = Callable[[str], str]
+
+
+def as_it_is(text: str) -> str:
+    """For texts in which nothing is secret."""
+    return text
+
+
+def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:
+    """The verdict with ``redact`` applied to what it says; what it decides stays."""
+    items = {
+        id_: evolve(item, reason=redact(item.reason)) if item.reason else item for id_, item in verdict.items.items()
+    }
+    return evolve(verdict, reason=redact(verdict.reason), items=items)
+
+
 _BY_STATUS: dict[int, Action] = {
     408: Action.BACK_OFF,
     425: Action.BACK_OFF,
@@ -90,27 +106,30 @@ def action_for(status: int) -> Action:
     return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Action.BACK_OFF)
 
 
-def decide(outcome: HttpOutcome, ids: Sequence[str], now_us: int) -> Verdict:
-    """What an orchestrator's answer means for the events ``ids`` that were sent, in their order."""
+def decide(outcome: HttpOutcome, ids: Sequence[str], now_us: int, redact: Redact = as_it_is) -> Verdict:
+    """What an orchestrator's answer means for the events ``ids`` that were sent, in their order.
+
+    ``redact`` takes secrets out of what the receiver says, before it is cut: half a secret would not be recognised.
+    """
     if isinstance(outcome, NoReply):
         # A request that cannot be put on the wire will not be better in a second: somebody has to mend the settings.
         action = Action.PAUSE if outcome.reason == "request" else Action.BACK_OFF
         return Verdict(action, f"{outcome.reason}: {outcome.detail}".rstrip(": "))
     action = action_for(outcome.status)
     if action is Action.SETTLE:
-        return _settled(outcome, ids)
+        return _settled(outcome, ids, redact)
     wait_s = retry_after_s(outcome.headers.get("retry-after"), now_us) if action is Action.BACK_OFF else 0.0
-    return Verdict(action, _refusal(outcome), wait_s)
+    return Verdict(action, _refusal(outcome, redact), wait_s)
 
 
-def _settled(reply: HttpReply, ids: Sequence[str]) -> Verdict:
+def _settled(reply: HttpReply, ids: Sequence[str], redact: Redact) -> Verdict:
     document = _json_object(reply.body)
     if document is None and not _says_plainly_ok(reply):
         return Verdict(Action.BACK_OFF, f"HTTP {reply.status} with an answer that is not a JSON object")
     results = (document or {}).get("results")
     if results is None:
         return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, Item(Fate.DELIVERED)))
-    found = _items(results, frozenset(ids)) if isinstance(results, list) else {}
+    found = _items(results, frozenset(ids), redact) if isinstance(results, list) else {}
     if not found:
         return Verdict(Action.BACK_OFF, "the answer's results name none of the events sent")
     missing = Item(Fate.UNKNOWN, "missing from the answer's results")
@@ -124,7 +143,7 @@ def _says_plainly_ok(reply: HttpReply) -> bool:
     return not body or (reply.headers.get("content-type", "").startswith("text/plain") and body[:1] not in b"<[{")
 
 
-def _items(results: list[Any], asked: frozenset[str]) -> dict[str, Item]:
+def _items(results: list[Any], asked: frozenset[str], redact: Redact) -> dict[str, Item]:
     """Fates by id, for ids that were asked about; the first entry of an id counts."""
     items: dict[str, Item] = {}
     for result in results[: 4 * len(asked) + 16]:
@@ -132,7 +151,7 @@ def _items(results: list[Any], asked: frozenset[str]) -> dict[str, Item]:
             continue
         id_, status = result.get("id"), result.get("status")
         if isinstance(id_, str) and id_ in asked and isinstance(status, str) and status in _FATES:
-            items.setdefault(id_, Item(_fate(status, result.get("code")), _reason(result)))
+            items.setdefault(id_, Item(_fate(status, result.get("code")), _reason(result, redact)))
     return items
 
 
@@ -140,9 +159,12 @@ def _fate(status: str, code: object) -> Fate:
     return Fate.CONFLICT if status == "rejected" and code == "sequence_conflict" else _FATES[status]
 
 
-def _reason(result: Mapping[str, Any]) -> str:
-    parts = (result.get("code"), result.get("detail"))
-    return ": ".join(printable(part) for part in parts if isinstance(part, str) and part)
+def _reason(result: Mapping[str, Any], redact: Redact) -> str:
+    return _said((result.get("code"), result.get("detail")), redact)
+
+
+def _said(parts: Iterable[object], redact: Redact) -> str:
+    return ": ".join(printable(redact(part)) for part in parts if isinstance(part, str) and part)
 
 
 def _inbox_pending(document: Mapping[str, Any] | None) -> int:
@@ -151,11 +173,10 @@ def _inbox_pending(document: Mapping[str, Any] | None) -> int:
     return pending if isinstance(pending, int) and 0 <= pending < 2**31 else 0
 
 
-def _refusal(reply: HttpReply) -> str:
+def _refusal(reply: HttpReply, redact: Redact) -> str:
     """The status and what the receiver says of it (RFC 9457: title and detail), as one printable line."""
     problem = _json_object(reply.body) or {}
-    parts = [problem.get(member) for member in ("title", "detail")]
-    said = ": ".join(printable(part) for part in parts if isinstance(part, str) and part)
+    said = _said((problem.get("title"), problem.get("detail")), redact)
     return f"HTTP {reply.status}" + (f" {said}" if said else "")
 
 

@@ -170,6 +170,7 @@ def completion_report(
 
 
 def error_escalation(
+    clean_text: Callable[[str], str],
     task_id: str,
     error_type: str,
     error_message: str,
@@ -180,10 +181,13 @@ def error_escalation(
     traceback: str | None = None,
     recovery_history: Iterable[Mapping[str, Any]] = (),
 ) -> Draft:
-    """A call for help, with the priority of the matrix."""
+    """A call for help, with the priority of the matrix.
+
+    ``clean_text`` takes secrets out of what must be cut: half a secret would not be recognised later.
+    """
     attempts = _count("recovery_attempts", recovery_attempts)
     kind = checked_id("error_type", error_type)
-    message = shortened(_text("error_message", error_message), limits.ERROR_MESSAGE_CHARS)
+    message = _cut("error_message", error_message, limits.ERROR_MESSAGE_CHARS, clean_text)
     priority = str(escalation_priority(kind, attempts))
     # By hand like a status update: every call waits for the disk, and what runs after such a wait runs cold.
     text = (
@@ -193,7 +197,7 @@ def error_escalation(
     if dedup_key is not None:
         text += f',"dedup_key":{quote(checked_id("dedup_key", dedup_key))}'
     if traceback is not None:
-        text += f',"traceback":{quote(shortened(_text("traceback", traceback), limits.TRACEBACK_CHARS))}'
+        text += f',"traceback":{quote(_cut("traceback", traceback, limits.TRACEBACK_CHARS, clean_text))}'
     if history := _history(recovery_history):
         text += members_text({"recovery_history": history})
     if not fatal:
@@ -221,13 +225,13 @@ def _progress(value: object) -> float:
     if isinstance(value, int) and not isinstance(value, bool):
         return _progress(int(value))  # a member of an enum, whose text is its name
     if not isinstance(value, float) or not math.isfinite(value):
-        raise InvalidEvent("progress_percentage", f"must be a finite number, not {value!r:.60}")
+        raise InvalidEvent("progress_percentage", f"must be a finite number, not {_shown(value)}")
     return min(max(float(value), 0.0), 100.0)
 
 
 def _attempt(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidEvent("attempt", f"must be a whole number from 1 on, not {value!r:.60}")
+        raise InvalidEvent("attempt", f"must be a whole number from 1 on, not {_shown(value)}")
     return int(value)
 
 
@@ -237,6 +241,11 @@ def _text(argument: str, value: object, most: int | None = None) -> str:
     if most is not None and len(value) > most:
         raise InvalidEvent(argument, f"has {len(value):,} characters, {most:,} at most")
     return value
+
+
+def _cut(argument: str, value: object, most: int, clean_text: Callable[[str], str]) -> str:
+    text = _text(argument, value)
+    return shortened(clean_text(text), most) if len(text) > most else text
 
 
 def _default(value: object) -> object:
@@ -252,9 +261,14 @@ def _history(entries: Iterable[Mapping[str, Any]]) -> list[Data]:
     return history
 
 
+def _shown(value: object) -> str:
+    """What was given, for an error; a text may be a secret in the wrong place."""
+    return f"{value!r:.60}" if isinstance(value, int | float) else type(value).__name__
+
+
 def _count(argument: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limits.SMALL_COUNT:
-        raise InvalidEvent(argument, f"must be a whole number from 0 to {limits.SMALL_COUNT}, not {value!r:.60}")
+        raise InvalidEvent(argument, f"must be a whole number from 0 to {limits.SMALL_COUNT}, not {_shown(value)}")
     return value
 
 
@@ -263,7 +277,7 @@ def _object(argument: str, value: object) -> Data:
         raise InvalidEvent(argument, f"must be a mapping with text keys, not {type(value).__name__}")
     for name in value:
         if not isinstance(name, str):
-            raise InvalidEvent(argument, f"has the key {name!r:.60} of type {type(name).__name__}: keys are text")
+            raise InvalidEvent(argument, f"has a key of type {type(name).__name__}: keys are text")
     return value if type(value) is dict else dict(value)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
+from orchclient.core.policy import Redact, as_it_is
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.housekeeper import Housekeeper
 from orchclient.delivery.runner import Runner
@@ -20,11 +21,15 @@ from orchclient.sinks.sink import Sink
 
 @frozen
 class FlusherSettings:
-    """How to deliver: who we are, how long an attempt may take, how long delivered events are kept (seconds)."""
+    """How to deliver: who we are, how long an attempt may take, how long delivered events are kept (seconds).
+
+    ``redact`` takes secrets out of what a receiver says.
+    """
 
     agent: str
     deadline_s: float = 10.0
     retention_s: float = 7 * 86_400.0
+    redact: Redact = as_it_is
 
 
 class Flusher:
@@ -86,6 +91,7 @@ class Flusher:
             agent=self._settings.agent,
             deadline_s=self._settings.deadline_s,
             turned=self._announce_turn,
+            redact=self._settings.redact,
         )
 
     def forget_inherited(self) -> None:

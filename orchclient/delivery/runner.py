@@ -6,9 +6,11 @@ import logging
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 
 from orchclient.core.errors import OutboxError
+from orchclient.core.policy import Redact
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import Election
 from orchclient.delivery.transport import Transport
@@ -43,6 +45,7 @@ class Runner:
         agent: str,
         deadline_s: float,
         turned: Callable[[], None],
+        redact: Redact,
     ) -> None:
         self.sink = sink
         self.waker = Waker()
@@ -59,6 +62,7 @@ class Runner:
         self._stands_by = False
         self._thread: threading.Thread | None = None
         self._turned = turned  # told after every turn
+        self._redact = redact
 
     @property
     def is_leading(self) -> bool:
@@ -126,8 +130,10 @@ class Runner:
             return self._step()
         except OutboxError as error:
             log.warning("sink %s: %s", self.sink.name, error)
-        except Exception:
-            log.exception("sink %s: unexpected error, delivery goes on in %s s", self.sink.name, AFTER_ERROR_S)
+        except Exception:  # noqa: BLE001  a sink or transport may be other people's code
+            # As text: a handler that shows the locals of a traceback would print the headers among them.
+            text = self._redact(traceback.format_exc())
+            log.error("sink %s: unexpected error, next try in %s s\n%s", self.sink.name, AFTER_ERROR_S, text)
         self._step_down()
         return AFTER_ERROR_S
 
@@ -155,7 +161,9 @@ class Runner:
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
         with self._outbox.stillness:  # it imports, and a fork in the middle of that leaves a lock behind
             self._transport = self._make_transport()
-        self._worker = Worker(self._outbox, self.sink, self._transport, self._clock, epoch, self._deadline_s)
+        self._worker = Worker(
+            self._outbox, self.sink, self._transport, self._clock, epoch, self._deadline_s, self._redact
+        )
         if row is not None:
             self._worker.resume(row)
         return self._worker

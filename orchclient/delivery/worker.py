@@ -17,8 +17,19 @@ from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import event_text, opening
-from orchclient.core.http import HttpOutcome, HttpReply, NoReply
-from orchclient.core.policy import RETRY_AFTER_CAP_S, Action, Fate, Item, Verdict, printable
+from orchclient.core.errors import ConfigError
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
+from orchclient.core.policy import (
+    RETRY_AFTER_CAP_S,
+    Action,
+    Fate,
+    Item,
+    Redact,
+    Verdict,
+    as_it_is,
+    printable,
+    without_secrets,
+)
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.settlement import (
     Exchange,
@@ -53,6 +64,7 @@ class Worker:
     clock: Clock
     epoch: int
     deadline_s: float = 10.0
+    redact: Redact = as_it_is  # what a receiver or a foreign sink says is stored and shown
     limit: BatchLimit = field(factory=BatchLimit)
     failures: int = 0
     state: SinkState = SinkState.DELIVERING
@@ -131,16 +143,15 @@ class Worker:
 
     def _greet(self, selection: Selection) -> None:
         """Ask the receiver what it takes."""
-        request = self.sink.greeting()
-        if request is not None:
-            at_us = self.clock.now_us()
-            outcome = self.transport.send(request, deadline_s=self.deadline_s)
+        at_us = self.clock.now_us()
+        outcome, _ = self._ask(self.sink.greeting)
+        if outcome is not None:
             if isinstance(outcome, NoReply) and outcome.reason == "closed":
                 return
             verdict = self.sink.greeted(outcome, self.clock.now_us())
             if verdict is not None:
                 nothing = evolve(selection, to_send=(), to_park=(), damaged=())
-                self._settle(_exchange(nothing, verdict, outcome, at_us, 0))
+                self._settle(_exchange(nothing, without_secrets(verdict, self.redact), outcome, at_us, 0))
                 return
         known = self.sink.limit()
         self.limit = evolve(known, events=min(self.limit.events, known.events))
@@ -154,12 +165,21 @@ class Worker:
         start = opening(selection.source)
         texts = [event_text(start, entry.seq, entry.body) for entry in selection.to_send]
         batch = Batch([entry.id for entry in selection.to_send], texts)
-        request = self.sink.render(batch)
-        outcome = self.transport.send(request, deadline_s=self.deadline_s)
-        if isinstance(outcome, NoReply) and outcome.reason == "closed":
+        outcome, sent_bytes = self._ask(lambda: self.sink.render(batch))
+        if outcome is None or (isinstance(outcome, NoReply) and outcome.reason == "closed"):
             return None
         verdict = self.sink.decide(batch, outcome, self.clock.now_us())
-        return _exchange(selection, verdict, outcome, at_us, len(request.body))
+        return _exchange(selection, without_secrets(verdict, self.redact), outcome, at_us, sent_bytes)
+
+    def _ask(self, make_request: Callable[[], HttpRequest | None]) -> tuple[HttpOutcome | None, int]:
+        """The outcome of a request and its bytes; no outcome when there is nothing to ask."""
+        try:
+            request = make_request()
+        except ConfigError as error:  # a token that cannot be had: it may be there at the next try
+            return NoReply("settings", str(error)), 0
+        if request is None:
+            return None, 0
+        return self.transport.send(request, deadline_s=self.deadline_s), len(request.body)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 

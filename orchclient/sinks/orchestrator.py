@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from orchclient.core.batch import Batch
@@ -16,6 +16,7 @@ from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
 from orchclient.core.policy import Action, Verdict, decide, printable
+from orchclient.core.secret import KnownSecrets
 
 PROTOCOL = "1.0"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -54,16 +55,27 @@ class OrchestratorSink:
     kind = "orchestrator"
     from_beginning = True
 
-    def __init__(self, url: str, token: Callable[[], str | None], *, name: str = "orchestrator") -> None:
+    def __init__(
+        self,
+        url: str,
+        token: Callable[[], str | None],
+        *,
+        name: str = "orchestrator",
+        secrets: KnownSecrets | None = None,
+    ) -> None:
         self.name = name
         self.target = sha256(url.encode()).hexdigest()[:12]
         self._url = url
         self._token = token
+        self._secrets = secrets or KnownSecrets()  # an answer may repeat the token
         self._limit = BatchLimit()
         self._takes_gzip = False
 
     def __repr__(self) -> str:
         return f"OrchestratorSink({self.name!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an OrchestratorSink holds where its token comes from and is not pickled: make another one")
 
     def greeting(self) -> HttpRequest:
         """``GET /v1/capabilities``."""
@@ -73,7 +85,7 @@ class OrchestratorSink:
         """Capabilities, or the defaults when the orchestrator has none; trouble is trouble before the first batch."""
         if isinstance(outcome, HttpReply) and (outcome.status // 100 == 2 or outcome.status in (404, 405, 501)):
             return self._learned(outcome)
-        verdict = decide(outcome, (), now_us)
+        verdict = decide(outcome, (), now_us, self._secrets.redact_text)
         if verdict.action in (Action.BISECT, Action.HALVE):
             return None  # a refusal of the question itself: the defaults serve
         return verdict
@@ -82,7 +94,7 @@ class OrchestratorSink:
         document = _object(reply.body) if reply.status // 100 == 2 else {}
         spoken = document.get("protocol")
         if isinstance(spoken, list) and not any(isinstance(version, str) and version[:2] == "1." for version in spoken):
-            said = printable(", ".join(map(str, spoken)), 60)
+            said = printable(self._secrets.redact_text(", ".join(map(str, spoken))), 60)
             return Verdict(Action.PAUSE, f"speaks protocol {said or 'none'}, this client speaks {PROTOCOL}")
         batch = document.get("batch")
         batch = batch if isinstance(batch, dict) else {}
@@ -109,10 +121,12 @@ class OrchestratorSink:
 
     def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
         """As the decision table says."""
-        return decide(outcome, batch.ids, now_us)
+        return decide(outcome, batch.ids, now_us, self._secrets.redact_text)
 
     def _headers(self) -> dict[str, str]:
         token = self._token()
+        if token:
+            self._secrets.learn(token)
         headers = {"Accept": "application/json, application/problem+json", "Orchclient-Version": PROTOCOL}
         return headers | {"Authorization": f"Bearer {token}"} if token else headers
 

@@ -116,8 +116,8 @@ def test_completing_completes_the_task_with_its_score() -> None:
 
 
 def test_a_fatal_error_fails_the_task_and_another_does_not() -> None:
-    fatal = verbs.error_escalation("t", "database_connection", "down", 0, None, True, None)
-    passing = verbs.error_escalation("t", "timeout", "slow", 1, None, False, "k")
+    fatal = verbs.error_escalation(str, "t", "database_connection", "down", 0, None, True, None)
+    passing = verbs.error_escalation(str, "t", "timeout", "slow", 1, None, False, "k")
     assert (fatal.status, fatal.priority, fatal.data["status"]) == ("failed", "critical", "failed")
     assert (passing.status, passing.priority) == (None, "medium")
     assert "status" not in passing.data
@@ -126,4 +126,4 @@ def test_a_fatal_error_fails_the_task_and_another_does_not() -> None:
 @pytest.mark.parametrize("attempts", [-1, 1.5, "2", True])
 def test_attempts_that_are_no_count_are_refused(attempts: Any) -> None:
     with pytest.raises(InvalidEvent, match="recovery_attempts"):
-        verbs.error_escalation("t", "e", "m", attempts, None, True, None)
+        verbs.error_escalation(str, "t", "e", "m", attempts, None, True, None)

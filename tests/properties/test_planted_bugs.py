@@ -39,8 +39,8 @@ def a_lost_reply_counts_as_delivered(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_event_without_a_result_counts_as_delivered(patch: pytest.MonkeyPatch) -> None:
-    def planted(reply: Any, ids: Any) -> Verdict:
-        verdict = settled(reply, ids)
+    def planted(*asked: Any) -> Verdict:
+        verdict = settled(*asked)
         items = {
             id_: Item(Fate.DELIVERED) if item.fate is Fate.UNKNOWN else item for id_, item in verdict.items.items()
         }

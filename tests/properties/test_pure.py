@@ -407,6 +407,7 @@ drafts = st.one_of(
     ),
     st.builds(
         verbs.error_escalation,
+        st.just(str),
         names,
         names,
         texts,

@@ -1,0 +1,77 @@
+"""Texts that must not be seen, and what is known of them: each is shown as a mark, and taken out of other texts.
+
+Knows neither settings nor where a secret comes from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NoReturn
+
+from orchclient.core.redaction import MARK, SHORTEST_KNOWN, Redactor
+
+REMEMBERED = 4
+"""Tokens that were handed out one after the other and may still be accepted, or turn up in a text."""
+
+
+class Secret:
+    """A text that shows in no repr, string, format or pickle; ``reveal`` is the only way to it."""
+
+    __slots__ = ("__text",)
+
+    def __init__(self, text: str) -> None:
+        self.__text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the place that sends it."""
+        return self.__text
+
+    def __repr__(self) -> str:
+        return MARK
+
+    def __format__(self, spec: str) -> str:
+        return MARK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.__text == self.__text
+
+    def __hash__(self) -> int:
+        return hash(self.__text)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled: hand over where it comes from, such as the path of its file")
+
+
+class KnownSecrets:
+    """The redactor of one client. It learns each token that a callable gives, as long as it may be in use.
+
+    Threads may share it: what it holds is exchanged as a whole.
+    """
+
+    def __init__(self, known: Iterable[str] = (), extra_keys: Iterable[str] = ()) -> None:
+        self._known = tuple(known)
+        self._extra_keys = tuple(extra_keys)
+        self._learned: deque[str] = deque(maxlen=REMEMBERED)
+        self.redactor = Redactor(self._known, self._extra_keys)
+
+    def learn(self, text: str) -> None:
+        """Take a text for a secret from now on; of those that were learned, the last few count."""
+        if text in self._known or text in self._learned:
+            return
+        self._learned.append(text)
+        self.redactor = Redactor((*self._known, *self._learned), self._extra_keys)
+
+    def is_known_in(self, text: str) -> bool:
+        """Whether a text contains one of the secrets literally."""
+        return any(secret in text for secret in (*self._known, *self._learned) if len(secret) >= SHORTEST_KNOWN)
+
+    def redact_text(self, text: str) -> str:
+        """The same text without its secrets."""
+        return self.redactor.redact_text(text)
