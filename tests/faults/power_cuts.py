@@ -110,6 +110,8 @@ class Cuts:
     judges_afterlife: bool = False
     gives_up_taken_numbers: bool = False  # a planted bug; the pool that has made such cuts is spoilt
     flavours: tuple[str, ...] = tuple(FLAVOURS)
+    finds: tuple[str, ...] = ()
+    """Of a control: the kinds of violation of which one each is enough."""
 
 
 @define
@@ -135,6 +137,10 @@ class Tally:
     def corrupt(self) -> int:
         """Cuts after which the file was not sound, or could not be used."""
         return self.broken["corrupt"] + self.broken["unusable"]
+
+    def has(self, kind: str) -> bool:
+        """Whether a violation of a kind was found; a file that is damaged may show it in two ways."""
+        return bool(self.corrupt if kind == "corrupt" else self.broken[kind])
 
     def __str__(self) -> str:
         return "\n".join([f"{self.cuts} cuts, broken: {dict(self.broken)}", *self.examples.values()])
@@ -164,6 +170,8 @@ def _stretch(order: Cuts, part: int) -> Tally:
             flavour = order.flavours[k % len(order.flavours)]
             broken = world.cut(flavour, random.Random(f"{order.seed}/{part}/{k}"), Path(scratch, "root"))
             tally.add(_counted(broken, f"{flavour}, cut {point} of {len(records)} in {order.run.journal}, number {k}"))
+            if order.finds and all(tally.has(kind) for kind in order.finds):
+                break
     return tally
 
 

@@ -94,7 +94,9 @@ class _Found:
         """The events that are in the file, or were pruned out of it, in order."""
         rows = [self.truth[row.id] for row in self.rows if row.id in self.truth]
         taken = {row.seq for row in self.rows}
-        is_pruned = [told for told in self.truth.values() if told.seq <= self.last_seq and told.seq not in taken]
+        agents = {told.agent for told in self.ledger.returned}  # others recorded into other outboxes
+        ours = [told for told in self.truth.values() if told.agent in agents]
+        is_pruned = [told for told in ours if told.seq <= self.last_seq and told.seq not in taken]
         return sorted(rows + is_pruned, key=lambda told: told.seq) if self.ledger.prunes else rows
 
 

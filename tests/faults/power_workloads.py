@@ -481,14 +481,15 @@ def salvages_nothing() -> None:
 
 
 def transactions_in_two_steps() -> None:
-    """The caller's own statements are committed before the events."""
+    """An event inside the caller's transaction is committed before the caller's own statements."""
     write = journal.Append.__call__
 
     def early(self: journal.Append, con: sqlite3.Connection) -> int:
+        seq = write(self, con)
         if con.in_transaction:
             con.execute("COMMIT")
             con.execute("BEGIN IMMEDIATE")
-        return write(self, con)
+        return seq
 
     journal.Append.__call__ = early  # type: ignore[method-assign]
 

@@ -98,13 +98,15 @@ def test_a_disk_that_drops_what_a_failed_sync_could_not_write_takes_nothing(pool
 # --- controls: what this harness must find --------------------------------------------------------------------------
 
 
-def cuts_with(pool: Executor, workload: str, tmp_path: Path, *, bug: str = "", lies: str = "") -> Tally:
-    return make_cuts(pool, Cuts(run_workload(workload, tmp_path, planted_bug=bug, lies=lies), QUICK))
+def cuts_with(
+    pool: Executor, workload: str, tmp_path: Path, *, bug: str = "", lies: str = "", finds: tuple[str, ...] = ("lost",)
+) -> Tally:
+    return make_cuts(pool, Cuts(run_workload(workload, tmp_path, planted_bug=bug, lies=lies), QUICK, finds=finds))
 
 
 @pytest.mark.parametrize("workload", ["record_auto", "checkpoint"])
 def test_control_a_disk_that_lies_about_syncs_loses_and_corrupts(workload: str, pool: Executor, tmp_path: Path) -> None:
-    tally = cuts_with(pool, workload, tmp_path, lies="sync")
+    tally = cuts_with(pool, workload, tmp_path, lies="sync", finds=("lost", "corrupt"))
     assert tally.lost, tally
     assert tally.corrupt, tally
 
@@ -113,21 +115,22 @@ def test_control_a_disk_that_lies_about_syncs_loses_and_corrupts(workload: str, 
 def test_control_synced_events_committed_as_normal_are_lost_and_nothing_is_corrupt(
     workload: str, pool: Executor, tmp_path: Path
 ) -> None:
-    tally = cuts_with(pool, workload, tmp_path, bug="synced_events_as_normal")
+    tally = cuts_with(pool, workload, tmp_path, bug="synced_events_as_normal", finds=())
     assert tally.lost, tally
     assert not tally.corrupt, tally
 
 
-@pytest.mark.parametrize(("workload", "corrupts"), [("record_full", False), ("checkpoint", True)])
-def test_control_synchronous_off_loses(workload: str, corrupts: bool, pool: Executor, tmp_path: Path) -> None:
-    tally = cuts_with(pool, workload, tmp_path, bug="nothing_synced")
-    assert tally.lost, tally
-    assert bool(tally.corrupt) is corrupts, tally
+@pytest.mark.parametrize(("workload", "finds"), [("record_full", ("lost",)), ("checkpoint", ("lost", "corrupt"))])
+def test_control_synchronous_off_loses_and_where_checkpoints_write_the_database_corrupts(
+    workload: str, finds: tuple[str, ...], pool: Executor, tmp_path: Path
+) -> None:
+    tally = cuts_with(pool, workload, tmp_path, bug="nothing_synced", finds=finds)
+    assert all(tally.has(kind) for kind in finds), tally
 
 
 def test_control_names_that_are_never_synced_are_lost(pool: Executor, tmp_path: Path) -> None:
     run = run_workload("record_auto", tmp_path, lies="names")
-    tally = make_cuts(pool, Cuts(run, QUICK, strict_names=True))
+    tally = make_cuts(pool, Cuts(run, QUICK, strict_names=True, finds=("lost",)))
     assert tally.lost, tally
 
 
@@ -145,14 +148,15 @@ def test_control_names_that_are_never_synced_are_lost(pool: Executor, tmp_path: 
     ],
 )
 def test_control_a_planted_bug_is_found(workload: str, bug: str, kind: str, pool: Executor, tmp_path: Path) -> None:
-    tally = cuts_with(pool, workload, tmp_path, bug=bug)
+    tally = cuts_with(pool, workload, tmp_path, bug=bug, finds=(kind,))
     assert tally.broken[kind], tally
 
 
 def test_control_a_sequence_that_is_used_twice_is_found_in_the_life_after(tmp_path: Path) -> None:
     run = run_workload("flush", tmp_path, seed=4)
+    order = Cuts(run, QUICK_AFTER, judges_afterlife=True, gives_up_taken_numbers=True, finds=("dead",))
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as own_pool:
-        tally = make_cuts(own_pool, Cuts(run, QUICK_AFTER, judges_afterlife=True, gives_up_taken_numbers=True))
+        tally = make_cuts(own_pool, order)
     assert tally.broken["dead"], tally
 
 
