@@ -42,5 +42,5 @@ def _number(test_results: Mapping[str, Any], member: str) -> float:
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise InvalidEvent("test_results", f"must be a number of at least 0, not {value!r:.60}", f"$.{member}")
+        raise InvalidEvent("test_results", f"must be a number of at least 0, not {type(value).__name__}", f"$.{member}")
     return float(value)

@@ -21,7 +21,7 @@ import pytest
 
 SHIMS = Path(__file__).with_name("shims")
 REPOSITORY = Path(__file__).parents[2]
-SOURCES = {"disk": ("disk.c", "journal.c", "faults.c"), "wallclock": ("wallclock.c",)}
+SOURCES = {"disk": ("disk.c", "journal.c", "faults.c"), "wallclock": ("wallclock.c",), "modes": ("modes.c",)}
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where scratch files are: in memory if possible, since no test here learns anything from a slow disk."""
 
