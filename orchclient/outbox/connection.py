@@ -6,18 +6,16 @@ rules are listed in docs/architecture.md, "What SQLite needs from us".
 
 from __future__ import annotations
 
-import random
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from orchclient.core.errors import OutboxBusy, OutboxError, OutboxFull
+from orchclient.outbox.patience import BUSY_TOTAL_S, Patience
 
 T = TypeVar("T")
 
-BUSY_TOTAL_S = 5.0
 JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 
 # auto_vacuum must come before journal_mode: after the switch to WAL it stays 0 in silence.
@@ -80,14 +78,18 @@ def retry_busy(attempt: Callable[[], T], total_s: float = BUSY_TOTAL_S) -> T:
     SQLite's own timeout does not apply everywhere: the first switch of a new file to WAL by two processes, and a
     recovery after a crash, fail at once.
     """
-    give_up = time.monotonic() + total_s
+    patience = Patience.of(total_s)
     while True:
         try:
             return attempt()
         except sqlite3.OperationalError as error:
-            if primary_code(error) not in _BUSY_CODES or time.monotonic() > give_up:
+            if not is_busy(error) or not patience.pause():
                 raise
-        time.sleep(random.uniform(0.002, 0.02))  # noqa: S311  jitter, not a secret
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that another connection has what is wanted."""
+    return primary_code(error) in _BUSY_CODES
 
 
 def primary_code(error: sqlite3.Error) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, journal, retention
 from orchclient.outbox.connection import is_damage
 from orchclient.outbox.limits import Fullness, Limits, fullness
-from orchclient.outbox.stillness import Stillness
+from orchclient.outbox.stillness import STILLNESS, Stillness
 from orchclient.outbox.store import Origin, Store
 from orchclient.outbox.writer import Writer
 
@@ -49,16 +50,18 @@ class Outbox:
     def __init__(self, origin: Origin, limits: Limits | None = None) -> None:
         self._store = Store(origin)
         self._limits = limits or Limits()
-        self._fullness = self._measured()
         self._writer = Writer(self._store)
         self._closed = False
-        self._known = journal.Known(self.query(journal.last_seq))
-        self._folded_seq = self.query(folding.folded_seq)
+        self._known = journal.Known(0)
         self._is_held = False
         self.on_commit: Callable[[], None] | None = None  # called after each commit of an event
         self.on_burden: Callable[[], None] | None = None  # called when folding or a checkpoint would be good
         self.on_fork: Callable[[], None] | None = None  # called in a forked child
-        _LIVE.add(self)
+        _LIVE.add(self)  # before it is open, so that no fork overlooks it
+        self._store.open()
+        self._fullness = self._measured()
+        self._known.last_seq = self.query(journal.last_seq)
+        self._folded_seq = self.query(folding.folded_seq)
 
     @property
     def path(self) -> str:
@@ -68,7 +71,7 @@ class Outbox:
     @property
     def has_unsynced(self) -> bool:
         """Whether the newest commit could be taken back by a power cut."""
-        return self._writer.unsynced
+        return self._writer.commits.unsynced
 
     def record(self, event: Event, status: str | None, synced: bool) -> int:
         """Store an event durably and return its ``seq``; ``status`` is the task's state after it, None for no change.
@@ -112,7 +115,7 @@ class Outbox:
     def _look_after_house(self, seq: int) -> None:
         """Tell whoever keeps house that there is work; do it in small steps when nobody does."""
         self._fullness = self._measured()
-        behind, commits = seq - self._folded_seq, self._writer.commits
+        behind, commits = seq - self._folded_seq, self._writer.commits.count
         is_alone = self.on_burden is None
         if self._writer.is_in_transaction:
             return  # a checkpoint would wait for the gate that this thread holds
@@ -143,7 +146,8 @@ class Outbox:
 
     def _leave_damaged(self, error: OutboxError, generation: int) -> None:
         """Take over from a file that a question found damaged, unless another thread did so meanwhile."""
-        self._writer.acquire()
+        if not self._writer.acquire():
+            raise error
         try:
             if self._store.generation == generation and isinstance(error.__cause__, sqlite3.Error):
                 self._store.recover(error.__cause__)
@@ -176,8 +180,9 @@ class Outbox:
         """What somebody must do now and then: fold the journal, keep the -wal small."""
         while self._fold(folding.STEP):
             pass
-        if self._writer.commits > CHECKPOINT_AFTER:
-            self._checkpoint(wait=self._writer.commits > CHECKPOINT_MYSELF_AFTER)
+        commits = self._writer.commits.count
+        if commits > CHECKPOINT_AFTER:
+            self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
 
     def _fold(self, step: int) -> bool:
         """Fold one step if there is a whole one; whether there is another."""
@@ -191,7 +196,9 @@ class Outbox:
 
     def _checkpoint(self, *, wait: bool) -> None:
         if self._store.checkpoint(wait=wait):
-            self._writer.commits = 0
+            self._writer.commits.count = 0
+        elif wait:  # it was waited for in vain: not again at once
+            self._writer.commits.count -= CHECKPOINT_AFTER
 
     def prune(self, *, recorded_before_us: int) -> None:
         """Forget delivered events recorded before an instant, slice by slice, and give the pages back."""
@@ -203,17 +210,19 @@ class Outbox:
             pass
 
     def close(self) -> None:
-        """Sync, fold and close. Later calls raise ``OutboxError``."""
+        """Sync and close. Later calls raise ``OutboxError``. Raises it when the last commits could not be synced."""
         if self._closed:
             return
         try:
-            if self._writer.unsynced:
+            if self.has_unsynced:
                 self.sync()
         finally:
-            self._writer.acquire()
             self._closed = True
-            self._store.close()
-            self._writer.release()
+            if self._writer.acquire():  # else a thread keeps the file in transaction(): its end closes it
+                try:
+                    self._store.close()
+                finally:
+                    self._writer.release()
 
     def new_source(self) -> str:
         """A random source, for an outbox that must take another one."""
@@ -222,17 +231,20 @@ class Outbox:
     @property
     def stillness(self) -> Stillness:
         """What a fork waits for: ``with outbox.stillness:`` around what it must not interrupt."""
-        return self._store.stillness
+        return STILLNESS
 
-    def hold_still(self) -> None:
-        """Before a fork: wait until no thread is inside SQLite, so that the child inherits no lock that is held."""
-        self._store.stillness.hold(FORK_WAIT_S)
-        if not self._writer.is_in_transaction:  # the forking thread itself holds it then
-            self._is_held = self._writer.acquire(FORK_WAIT_S)
+    def hold_still(self, until: float) -> None:
+        """Before a fork: wait until no thread commits, at most until the monotonic time ``until``."""
+        if not self.is_still:
+            self._is_held = self._writer.acquire(until - time.monotonic())
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no other thread can commit."""
+        return self._is_held or self._writer.is_led_by_me
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
-        self._store.stillness.release()
         if self._is_held:
             self._is_held = False
             self._writer.release()
@@ -248,27 +260,42 @@ class Outbox:
             self.on_fork()
 
 
-FORK_WAIT_S = 10.0
-
-
 def _write_something(con: sqlite3.Connection) -> None:
     con.execute("UPDATE meta SET value = value + 1 WHERE key = 'syncs'")
 
 
 # The hooks of a fork cannot be taken back, so they are registered once and look for outboxes that are still alive.
 _LIVE: weakref.WeakSet[Outbox] = weakref.WeakSet()
+FORK_TOTAL_S = 10.0
 
 
-def _each_live(act: Callable[[Outbox], None]) -> Callable[[], None]:
-    def run() -> None:
-        for outbox in list(_LIVE):
-            act(outbox)
+def _hold_still() -> None:
+    """So that a child inherits no lock that is held: first no commits, then nobody else inside SQLite.
 
-    return run
+    In this order: who commits may come to stillness, and who is there never waits for one who commits.
+    """
+    until = time.monotonic() + FORK_TOTAL_S
+    while not _is_still(until) and time.monotonic() < until:
+        STILLNESS.release()
 
 
-os.register_at_fork(
-    before=_each_live(Outbox.hold_still),
-    after_in_parent=_each_live(Outbox.go_on),
-    after_in_child=_each_live(Outbox.start_anew),
-)
+def _is_still(until: float) -> bool:
+    for outbox in list(_LIVE):
+        outbox.hold_still(until)
+    STILLNESS.hold(until)
+    return all(outbox.is_still for outbox in list(_LIVE))  # another one may have been opened meanwhile
+
+
+def _go_on() -> None:
+    STILLNESS.release()
+    for outbox in list(_LIVE):
+        outbox.go_on()
+
+
+def _start_anew() -> None:
+    STILLNESS.start_anew()
+    for outbox in list(_LIVE):
+        outbox.start_anew()
+
+
+os.register_at_fork(before=_hold_still, after_in_parent=_go_on, after_in_child=_start_anew)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
@@ -20,13 +21,19 @@ from attrs import frozen
 from orchclient.core.errors import OutboxError
 from orchclient.outbox import files, identity
 from orchclient.outbox.connection import connect, is_damage, primary_code, retry_busy, translated
-from orchclient.outbox.gate import Gate
+from orchclient.outbox.gate import Gate, alone, is_locked_alone, lock_file
 from orchclient.outbox.migrations import is_current, migrate
-from orchclient.outbox.stillness import Stillness
+from orchclient.outbox.stillness import STILLNESS
 
 T = TypeVar("T")
 
 TIME_STEP_NS = 100_000_000
+CHECKPOINT_TOTAL_S = 0.5
+"""How long a checkpoint waits for a moment in which nobody commits, before it is left for later."""
+
+SALVAGE_TOTAL_S = 60.0
+"""How long a process waits for another one that copies events out of lost or damaged files."""
+
 NEVER = (-1, -1)
 
 
@@ -56,15 +63,26 @@ class Origin:
 
 
 class Store:
-    """Open files of one outbox in one process. Creating it opens, and if need be creates, the database."""
+    """Open files of one outbox in one process; ``open`` opens, and if need be creates, the database."""
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         self._inherited: list[object] = []  # of a parent process: never used, closed or collected
         self._is_closed = False
         self.generation = 0  # rises whenever the files are opened anew
-        self.stillness = Stillness()
-        self._con: sqlite3.Connection | None = self._open()
+        self._opening = threading.Lock()
+        self._con: sqlite3.Connection | None = None
+        self._checkpointer: sqlite3.Connection | None = None
+        self._idle: list[sqlite3.Connection] = []
+        self._pid = 0  # the process that opened it
+
+    def open(self) -> sqlite3.Connection:
+        """Open the files unless another thread just did. No fork happens meanwhile: SQLite's mutexes may be held."""
+        with self._opening:
+            if self._con is None:
+                with STILLNESS:
+                    self._con = self._open()
+            return self._con
 
     def _open(self) -> sqlite3.Connection:
         """Open the files; damaged ones are set aside and what can be read of them is taken over."""
@@ -85,10 +103,9 @@ class Store:
         self.gate = Gate(self.path + ".gate")
         self._pid = os.getpid()
         self.generation += 1
-        self._idle: list[sqlite3.Connection] = []
-        self._checkpointer: sqlite3.Connection | None = None
+        self._idle, self._checkpointer = [], None
         try:
-            with self.gate.alone() if _is_empty(self.path) else nullcontext():  # the first opening writes
+            with alone(self.gate.path) if _is_empty(self.path) else nullcontext():  # the first opening writes
                 con = connect(self.path)
         except BaseException:
             self.gate.close()
@@ -97,6 +114,7 @@ class Store:
             with translated(self.path):
                 self._make_ready(con)
                 self._files = self._named_files()
+                con.execute("PRAGMA busy_timeout=0")  # a commit that met a lock lets go of the gate, then waits
         except BaseException:
             con.close()
             self.gate.close()
@@ -105,7 +123,7 @@ class Store:
 
     def _make_ready(self, con: sqlite3.Connection) -> None:
         if not retry_busy(lambda: is_current(con, self.path)):
-            with self.gate.alone():
+            with alone(self.gate.path):
                 retry_busy(lambda: migrate(con, self.path))
         if not identity.identities(con).sources:
             with self.gate.shared():
@@ -123,7 +141,7 @@ class Store:
                 raise OutboxError(f"outbox {self.path} is closed: open a new client to go on recording")
             if con is not None:
                 self.forget_inherited()
-            con = self._con = self._open()
+            con = self.open()
         return con
 
     def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
@@ -131,7 +149,7 @@ class Store:
         if self._pid != os.getpid():
             self.connection()
         idle = self._idle
-        with self.stillness, translated(self.path):
+        with STILLNESS, translated(self.path):
             con = idle.pop() if idle else connect(self.path, read_only=True)
             try:
                 return retry_busy(lambda: _in_one_state(con, question))
@@ -165,22 +183,20 @@ class Store:
     def checkpoint(self, *, wait: bool = False) -> bool:
         """Move the -wal's content into the database file, alone at the gate; whether it was done.
 
-        Without ``wait`` it does nothing while somebody commits.
+        Not when somebody commits right now, with ``wait`` for half a second: a process that was stopped in the middle
+        of a commit must not stop everybody else.
         """
-        gate = Gate(self.path + ".gate")  # a descriptor of its own: flock belongs to the descriptor
-        try:
-            with gate.alone() if wait else gate.try_alone() as held:
-                return held and self._move_wal()
-        finally:
-            gate.close()
-
-    def _move_wal(self) -> bool:
-        # PASSIVE never waits for readers; the next writer restarts the -wal once everything is moved.
-        with self.stillness, translated(self.path):
-            if self._checkpointer is None:
-                self._checkpointer = connect(self.path)
-            self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with STILLNESS, translated(self.path), lock_file(self.gate.path) as gate:
+            if not is_locked_alone(gate, CHECKPOINT_TOTAL_S if wait else 0.0):
+                return False
+            self._move_wal()
         return True
+
+    def _move_wal(self) -> None:
+        # PASSIVE never waits for readers; the next writer restarts the -wal once everything is moved.
+        if self._checkpointer is None:
+            self._checkpointer = connect(self.path)
+        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def recover(self, error: sqlite3.Error) -> None:
         """After an error of SQLite: take over from a damaged file, or open the files anew after an I/O error."""
@@ -202,16 +218,14 @@ class Store:
     def _replace_damaged(self, error: BaseException) -> sqlite3.Connection:
         from orchclient.outbox import salvage  # rare: only when a file is damaged
 
-        lock = Gate(self.path + ".salvage")  # other processes meet the same damage
-        with lock.alone():
+        with alone(self.path + ".salvage", SALVAGE_TOTAL_S):  # other processes meet the same damage
             aside = salvage.set_aside(self.path, self._origin.now_us())
             con = self._open_files()
             source, now_us = self.new_identity()
             with self.gate.shared(), translated(self.path), con:
-                con.execute("BEGIN IMMEDIATE")
+                retry_busy(lambda: con.execute("BEGIN IMMEDIATE"))
                 with closing(salvage.opened_aside(aside)) as damaged:
                     copied = salvage.copy_readable(damaged, con, source, now_us)
-        lock.close()
         log.error(
             "outbox %s was damaged (%s): set aside as %s; %d events could be read from it and go on under a new "
             "source. Recording goes on. Run orchclient doctor, and check the disk.",
@@ -231,17 +245,15 @@ class Store:
             raise OutboxError(f"outbox {self.path}: its files were taken away while it was being opened; try again")
         self.gate.close()
         self._inherited += self._idle  # they may be in use, and read the ghost
-        lock = Gate(self.path + ".salvage")  # other processes find the same loss at the same time
-        with lock.alone():
+        with alone(self.path + ".salvage", SALVAGE_TOTAL_S):  # other processes find the same loss at the same time
             aside, con = self._adopt()
             source, now_us = self.new_identity()
             with self.gate.shared(), translated(self.path), con:
-                con.execute("BEGIN IMMEDIATE")
+                retry_busy(lambda: con.execute("BEGIN IMMEDIATE"))
                 try:
                     copied = salvage.copy_undelivered(ghost, con, source, now_us)
                 except sqlite3.Error:  # another process found them damaged, and set them aside
                     copied = salvage.copy_readable(ghost, con, source, now_us)
-        lock.close()
         self._con = con
         ghost.close()
         log.error(
@@ -285,8 +297,9 @@ class Store:
         self._inherited += [self._con, self._checkpointer, *self._idle]
         self._con = self._checkpointer = None
         self._idle = []
-        self.stillness = Stillness()
-        self.gate.close()
+        self._opening = threading.Lock()
+        if self._pid:
+            self.gate.close()
 
     def close(self) -> None:
         """Close every connection and lock file."""

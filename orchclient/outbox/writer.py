@@ -1,61 +1,68 @@
-"""The one writing connection of a process, shared by its threads: whoever holds the lock commits for all who wait.
+"""The one writing connection of a process, shared by its threads: whoever leads commits for all who wait.
 
 Leader and followers, no extra thread: a lone caller pays nothing for the others, and many callers share one fsync.
-Every commit holds the gate shared. Knows transactions and locks, not tables.
+Knows who commits when; how is in commits.py.
+
+A KeyboardInterrupt can come at the beginning of any function, at a jump backwards and after the call of a function in
+C (CPython's eval breaker), in a ``finally`` as well. So nothing that others depend on is left to a call: the leader is
+a thread's number in an attribute, and an assignment in a ``finally`` takes it away. A call leaves the queue when it is
+settled, not when somebody takes it up, so whoever leads next finishes what an interrupted leader began. The bells only
+save time: who waits looks for itself now and then.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from queue import Empty, SimpleQueue
+from threading import Lock, get_ident
+from typing import Any
 
-from orchclient.core.errors import OutboxError
+from orchclient.core.errors import OutboxBusy, OutboxError
+from orchclient.outbox.commits import Commits, Store, Work
 from orchclient.outbox.connection import translated
-from orchclient.outbox.gate import Gate
-
-Work = Callable[[sqlite3.Connection], Any]
-"""Statements that run inside a transaction; run again from the start when a commit failed."""
+from orchclient.outbox.patience import BUSY_TOTAL_S
 
 MAX_GROUP = 256
-
-
-class Store(Protocol):
-    """The files below the writer."""
-
-    path: str
-    gate: Gate
-
-    def connection(self) -> sqlite3.Connection:
-        """The connection to write with."""
-
-    def is_intact(self) -> bool:
-        """Whether the path still names the files that the connection writes to."""
-
-    def salvage(self) -> None:
-        """Bring what the lost files held into the files that the path names now."""
-
-    def recover(self, error: sqlite3.Error) -> None:
-        """Make the connection fit for use again after an error of SQLite, if it can be."""
+LOOK_AGAIN_S = 0.1
+NOBODY = 0
 
 
 class Ticket:
-    """One caller's work, waiting for the commit that carries it. Without work: waiting to lead alone."""
+    """One caller's work in the queue. Without work: waiting to lead alone. Gives up at the monotonic time ``until``."""
 
-    __slots__ = ("bell", "error", "is_single_statement", "leads", "result", "synced", "work")
+    __slots__ = (
+        "bell",
+        "error",
+        "is_gone",
+        "is_settled",
+        "is_single_statement",
+        "is_taken",
+        "result",
+        "synced",
+        "until",
+        "work",
+    )
 
-    def __init__(self, work: Work | None, synced: bool, is_single_statement: bool) -> None:
+    def __init__(self, work: Work | None, synced: bool, is_single_statement: bool, until: float) -> None:
         self.work = work
         self.synced = synced
         self.is_single_statement = is_single_statement
-        self.leads = False
+        self.until = until
+        self.is_taken = False  # somebody is committing it, or was interrupted doing so
+        self.is_settled = False  # result or error is there
+        self.is_gone = False  # nobody waits for it any more
         self.result: Any = None
         self.error: BaseException | None = None
-        self.bell = threading.Lock()  # released when the work is committed, or when it is this caller's turn to lead
-        self.bell.acquire()
+        self.bell: SimpleQueue[None] = SimpleQueue()  # rung when there is something to see
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it need not be in the queue any more; it may be there when somebody was interrupted."""
+        return self.is_gone or self.is_settled
 
 
 class Writer:
@@ -63,199 +70,236 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._mutex = threading.Lock()  # held for a few statements only, guards the next two
-        self._is_led = False
+        self._mutex = Lock()  # held for a few statements only
+        self._leader = NOBODY  # the thread that commits, or keeps others from it
         self._waiting: deque[Ticket] = deque()
-        self._owner = 0  # thread inside ``transaction``
-        self._full: sqlite3.Connection | None = None  # connection on which synchronous is FULL
-        self.commits = 0  # since the last checkpoint; whoever checkpoints sets it back
-        self.unsynced = False  # whether a commit has happened that a power cut could take back
+        self._is_in_transaction = False  # the leader is inside ``transaction``
+        self.commits = Commits(store)
 
     def run(self, work: Work, synced: bool, is_single_statement: bool = False) -> Any:
         """Run ``work`` in a committed transaction and return its result.
 
         Durable afterwards: always against the death of the process, against power loss when ``synced``. Raises what
         ``work`` raises, or ``OutboxError``; then nothing of this work is stored and others' work is not affected.
+        ``OutboxBusy`` comes after ``BUSY_TOTAL_S`` of waiting for other threads and processes.
         """
-        if self._owner and self._owner == threading.get_ident():
-            return work(self._store.connection())
-        with self._mutex:
-            if ticket := Ticket(work, synced, is_single_statement) if self._is_led else None:
-                self._waiting.append(ticket)
-            else:
-                self._is_led = True
-        if ticket:
-            return self._follow(ticket)
-        try:  # nobody to share a commit with
-            return self._commit_alone(work, synced, is_single_statement)
+        me = get_ident()
+        if self._leader == me:
+            return self._run_inside(work)
+        try:
+            with self._mutex:
+                if not self._leader and not self._waiting:
+                    self._leader = me
+            if self._leader == me:  # nobody to share a commit with
+                return self.commits.commit(work, synced, is_single_statement)
+            return self._follow(me, Ticket(work, synced, is_single_statement, time.monotonic() + BUSY_TOTAL_S))
         finally:
-            self.release()
+            if self._leader == me:
+                self._leader = NOBODY
+                if self._waiting:
+                    self._ring_the_first()
 
-    def _follow(self, ticket: Ticket) -> Any:
-        """Wait until somebody committed the ticket, or lead the next group."""
-        self._await(ticket)
-        if ticket.leads:
-            self._lead_group(ticket)
+    def _run_inside(self, work: Work) -> Any:
+        """The calling thread leads already: inside ``transaction``, or in the middle of a commit."""
+        if not self._is_in_transaction:
+            raise OutboxBusy(
+                f"outbox {self._store.path}: a signal handler cannot record while the thread that it interrupted "
+                "records: set a flag in the handler, and record when it has returned"
+            )
+        return work(self._store.connection())
+
+    # --- waiting together -----------------------------------------------------------------------------------------
+
+    def _follow(self, me: int, ticket: Ticket) -> Any:
+        """Wait until somebody committed the ticket, or lead, and commit it with those of all others."""
+        try:
+            self._waiting.append(ticket)
+            while not ticket.is_settled:
+                if self._leads_for(me, ticket):
+                    self._commit_for_all()
+                    self._leader = NOBODY
+                    self._ring_the_first()
+                elif not self._has_patience(ticket):
+                    raise self._waited_in_vain()
+        finally:
+            ticket.is_gone = True
         if ticket.error is not None:
             raise ticket.error
         return ticket.result
 
-    def _await(self, ticket: Ticket, timeout_s: float = -1) -> bool:
-        """Wait for the bell. An interrupt, or the time, takes the ticket back: nobody may wait for one who left."""
+    def _leads_for(self, me: int, ticket: Ticket) -> bool:
+        """Whether this thread leads from now on: it is the first in the queue, and nobody else leads."""
+        if next((each for each in tuple(self._waiting) if not each.is_over), ticket) is not ticket:
+            return False
+        with self._mutex:
+            if not self._leader:
+                self._leader = me
+        return self._leader == me
+
+    def _has_patience(self, ticket: Ticket) -> bool:
+        """Wait for a ring, a while at most; False when the ticket's time is over, and nobody is at work on it."""
+        left_s = ticket.until - time.monotonic()
+        if left_s <= 0:
+            with self._mutex:
+                ticket.is_gone = not ticket.is_taken
+            if ticket.is_gone:
+                return False
+            left_s = LOOK_AGAIN_S
+        with suppress(Empty):  # to be looked for all the same: who was to ring may have been interrupted
+            ticket.bell.get(timeout=min(left_s, LOOK_AGAIN_S))
+        return True
+
+    def _waited_in_vain(self) -> OutboxBusy:
+        return OutboxBusy(
+            f"outbox {self._store.path}: another thread of this process holds it for too long; keep what happens in "
+            "transaction() short"
+        )
+
+    def _ring_the_first(self) -> None:
+        """Wake the next one who may lead."""
+        for ticket in tuple(self._waiting):
+            if not ticket.is_over:
+                ticket.bell.put(None)
+                return
+            self._forget(ticket)
+
+    def _forget(self, ticket: Ticket) -> None:
+        with suppress(ValueError):  # another thread was quicker
+            self._waiting.remove(ticket)
+
+    # --- leading --------------------------------------------------------------------------------------------------
+
+    def _commit_for_all(self) -> None:
+        """Commit for everyone who waits right now, up to one who waits to be alone."""
+        group = self._group()
+        if not group:
+            return
+        self._commit_group(group)
+        for ticket in group:
+            if ticket.is_settled:
+                self._forget(ticket)
+                ticket.bell.put(None)
+            else:
+                ticket.is_taken = False
+
+    def _group(self) -> list[Ticket]:
+        group: list[Ticket] = []
+        for ticket in tuple(self._waiting):
+            if ticket.is_over:
+                continue
+            if ticket.work is None or len(group) == MAX_GROUP:
+                break
+            with self._mutex:
+                ticket.is_taken = not ticket.is_gone
+            if ticket.is_taken:
+                group.append(ticket)
+        return group
+
+    def _commit_group(self, tickets: list[Ticket]) -> None:
+        """All in one transaction; when that fails, each alone, so that only the one to blame gets the error.
+
+        When others do not let go of the file, those give up whose time is over.
+        """
+        synced = any(ticket.synced for ticket in tickets)
         try:
-            if ticket.bell.acquire(timeout=timeout_s):
-                return True
+            until = min(ticket.until for ticket in tickets)
+            results = self.commits.try_commit(
+                lambda con: [_work_of(each)(con) for each in tickets], synced, False, until
+            )
+            if self._store.is_intact():
+                for ticket, result in zip(tickets, results, strict=True):
+                    ticket.result, ticket.is_settled = result, True
+                return
+            self._store.salvage()
+        except OutboxBusy as error:
+            _give_up(tickets, error)
+            return
+        except Exception:  # noqa: BLE001, S110  whoever is to blame fails again below
+            pass
+        for ticket in tickets:
+            self._settle_alone(ticket)
+
+    def _settle_alone(self, ticket: Ticket) -> None:
+        try:
+            ticket.result = self.commits.commit(
+                _work_of(ticket), ticket.synced, ticket.is_single_statement, ticket.until
+            )
+        except Exception as error:  # noqa: BLE001  handed to the caller that waits for this ticket
+            ticket.error = error
+        ticket.is_settled = True
+
+    def acquire(self, timeout_s: float = BUSY_TOTAL_S) -> bool:
+        """Be the only one who commits in this process, until ``release``; False when the time is over before."""
+        me = get_ident()
+        if self._leader == me:
+            return False
+        ticket = Ticket(None, False, False, time.monotonic() + timeout_s)
+        try:
+            self._waiting.append(ticket)
+            while not self._leads_for(me, ticket):
+                if not self._has_patience(ticket):
+                    return False
+            self._forget(ticket)
         except BaseException:
-            self._take_back(ticket)
-            raise
-        return not self._take_back(ticket)
-
-    def _take_back(self, ticket: Ticket) -> bool:
-        """Leave the queue; False when it was this caller's turn already, which is then passed on if it was to lead."""
-        with self._mutex:
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-                return True
-        if ticket.leads:
-            self.release()
-        return False
-
-    def _lead_group(self, leader: Ticket) -> None:
-        """Commit for the leader and for everyone who waits right now."""
-        group = [leader]
-        with self._mutex:
-            while self._waiting and self._waiting[0].work is not None and len(group) < MAX_GROUP:
-                group.append(self._waiting.popleft())
-        try:
-            self._commit_group(group)
-        except BaseException as error:
-            for ticket in group:
-                ticket.error = error
+            if self._leader == me:
+                self._leader = NOBODY
             raise
         finally:
-            for ticket in group[1:]:
-                ticket.bell.release()
-            self.release()
-
-    def acquire(self, timeout_s: float = -1) -> bool:
-        """Be the only one who commits in this process, until ``release``; False when the time is over before."""
-        with self._mutex:
-            if not self._is_led:
-                self._is_led = True
-                return True
-            ticket = Ticket(None, False, False)
-            self._waiting.append(ticket)
-        return self._await(ticket, timeout_s) and ticket.leads
+            ticket.is_gone = True
+        return True
 
     def release(self) -> None:
         """Let the next one lead."""
-        with self._mutex:
-            if self._waiting:
-                heir = self._waiting.popleft()
-                heir.leads = True
-                heir.bell.release()
-            else:
-                self._is_led = False
+        self._leader = NOBODY
+        if self._waiting:
+            self._ring_the_first()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The connection inside an open transaction; this thread's own calls of ``run`` join it."""
+        """The connection inside an open transaction; this thread's own calls of ``run`` join it.
+
+        Raises ``OutboxBusy`` when other threads or processes do not let go of the file.
+        """
         path = self._store.path
         if self.is_in_transaction:
             raise OutboxError(f"outbox {path}: transaction() inside transaction(): use one at a time")
-        self.acquire()
+        if not self.acquire():
+            raise self._waited_in_vain()
         try:
-            with translated(path), self._begun(self._prepared(synced=True), synced=True) as con:
-                self._owner = threading.get_ident()
+            with translated(path):
+                con = self.commits.begin()
                 try:
+                    self._is_in_transaction = True
                     yield con
+                    self._is_in_transaction = False
+                    self.commits.commit_begun(con)
                 finally:
-                    self._owner = 0
-                if not con.in_transaction:
-                    raise OutboxError(
-                        f"outbox {path}: the transaction was ended inside transaction(); leave COMMIT to it"
-                    )
+                    self._is_in_transaction = False
+                    self.commits.end(con)
         finally:
-            self.release()
+            self._leader = NOBODY
+            if self._waiting:
+                self._ring_the_first()
 
     @property
     def is_in_transaction(self) -> bool:
         """Whether the calling thread is inside ``transaction``."""
-        return self._owner == threading.get_ident()
+        return self._is_in_transaction and self.is_led_by_me
 
-    def _commit_group(self, tickets: list[Ticket]) -> None:
-        """All in one transaction; when that fails, each alone, so that only the one to blame gets the error."""
-        try:
-            synced = any(ticket.synced for ticket in tickets)
-            with self._begun(self._prepared(synced), synced) as con:
-                for ticket in tickets:
-                    ticket.result = _work_of(ticket)(con)
-            if self._store.is_intact():
-                return
-            self._store.salvage()
-        except Exception:  # noqa: BLE001, S110  whoever is to blame fails again below
-            pass
-        for ticket in tickets:
-            try:
-                ticket.result = self._commit_alone(_work_of(ticket), ticket.synced, ticket.is_single_statement)
-            except BaseException as error:  # noqa: BLE001  handed to the caller that waits for this ticket
-                ticket.error = error
-
-    def _commit_alone(self, work: Work, synced: bool, is_single_statement: bool) -> Any:
-        """One work in a transaction of its own. After an SQLite error, or when the files are lost, once more.
-
-        A failed commit may be in the file all the same, so a work that must not happen twice looks before it writes.
-        """
-        try:
-            result = self._commit(work, synced, is_single_statement)
-            if self._store.is_intact():
-                return result
-            self._store.salvage()
-        except sqlite3.Error as error:
-            self._store.recover(error)
-        with translated(self._store.path):
-            return self._commit(work, synced, is_single_statement)
-
-    def _commit(self, work: Work, synced: bool, is_single_statement: bool) -> Any:
-        con = self._prepared(synced)
-        if not is_single_statement:
-            with self._begun(con, synced):
-                return work(con)
-        # One writing statement is a transaction of its own and takes the write lock like BEGIN IMMEDIATE.
-        gate = self._store.gate
-        gate.enter()
-        try:
-            result = work(con)
-        finally:
-            gate.leave()
-        # A synced commit syncs the whole -wal, and with it every commit before.
-        self.unsynced = not synced
-        self.commits += 1
-        return result
-
-    @contextmanager
-    def _begun(self, con: sqlite3.Connection, synced: bool) -> Iterator[sqlite3.Connection]:
-        with self._store.gate.shared():
-            try:
-                con.execute("BEGIN IMMEDIATE")
-                yield con
-                con.execute("COMMIT")
-            except BaseException:
-                if con.in_transaction:
-                    with suppress(sqlite3.Error):
-                        con.execute("ROLLBACK")
-                raise
-        self.unsynced = not synced
-        self.commits += 1
-
-    def _prepared(self, synced: bool) -> sqlite3.Connection:
-        con = self._store.connection()
-        if synced is not (con is self._full):
-            con.execute("PRAGMA synchronous=FULL" if synced else "PRAGMA synchronous=NORMAL")
-            self._full = con if synced else None
-        return con
+    @property
+    def is_led_by_me(self) -> bool:
+        """Whether the calling thread keeps all others from committing."""
+        return self._leader == get_ident()
 
 
 def _work_of(ticket: Ticket) -> Work:
     assert ticket.work is not None  # those who only wait to lead are never put into a group
     return ticket.work
+
+
+def _give_up(tickets: list[Ticket], error: OutboxBusy) -> None:
+    """Those whose time is over get an error each of their own; the others stay in the queue."""
+    now = time.monotonic()
+    for ticket in tickets:
+        if ticket.until <= now:
+            ticket.error, ticket.is_settled = type(error)(str(error)), True

@@ -26,8 +26,8 @@ from typing import Any
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError
 from orchclient.outbox import outbox as outbox_module
-from orchclient.outbox.gate import Gate
-from tests.faults.interrupts import harm_everywhere
+from orchclient.outbox.gate import alone
+from tests.faults.interrupts import CHANGES, harm_everywhere
 
 CHILD_HANGS_S = 20
 
@@ -287,8 +287,9 @@ def record_while_exiting(path: str) -> None:
     threading.Thread(target=record_after_the_main_thread).start()
 
 
-def interrupt_everywhere(directory: str, followers: int) -> None:
+def interrupt_everywhere(directory: str, followers: int, change: str) -> None:
     """Tell who is harmed by an interrupt inside a record call."""
+    CHANGES[change]()
     for line in harm_everywhere(Path(directory), followers):
         say(line)
     os._exit(0)  # threads that hang must not keep this process
@@ -296,7 +297,7 @@ def interrupt_everywhere(directory: str, followers: int) -> None:
 
 def hold_the_gate(path: str) -> None:
     """Be alone at the gate, as a checkpoint is."""
-    with Gate(path + ".gate").alone():
+    with alone(path + ".gate"):
         say("held")
         sys.stdin.readline()
 

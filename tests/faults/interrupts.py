@@ -23,6 +23,11 @@ from typing import Any
 
 import orchclient
 from orchclient import OrchestratorClient
+from orchclient.outbox import folding
+from orchclient.outbox import outbox as outbox_module
+from orchclient.outbox.commits import Work
+from orchclient.outbox.gate import is_locked_alone, lock_file
+from orchclient.outbox.writer import Writer
 
 PACKAGE = str(Path(orchclient.__file__).parent)
 WATCHED = (PACKAGE, "contextlib.py")
@@ -131,10 +136,12 @@ class Scene:
         return interruption.where
 
     def _harm(self) -> list[str]:
+        with lock_file(f"{self._path}.gate") as gate:
+            harm = [] if self._followers or is_locked_alone(gate, 0) else ["the gate is still held"]
         late = self._thread("late")
         late.start()
         hanging = still_at_work([*self._followers, late], HANG_S)
-        harm = [f"{hanging} threads hang"] if hanging else []
+        harm += [f"{hanging} threads hang"] if hanging else []
         with closing(sqlite3.connect(self._path)) as con:
             stored = {id_ for (id_,) in con.execute("SELECT id FROM events")}
         lost = [id_ for id_ in self._acknowledged if id_ not in stored]
@@ -148,6 +155,29 @@ def still_at_work(threads: list[threading.Thread], seconds: float) -> int:
     for thread in begun:
         thread.join(max(until - time.monotonic(), 0.0))
     return sum(thread.is_alive() for thread in begun)
+
+
+def keep_house_at_every_call() -> None:
+    """Each record call measures, folds and checkpoints, which otherwise one in fifty or a thousand does."""
+    outbox_module.LOOK_AFTER = 1
+    outbox_module.CHECKPOINT_AFTER = folding.BEHIND_AT_MOST = 0
+    folding.SMALL_STEP = 1
+
+
+def release_by_a_call() -> None:
+    """A planted bug, and what one would write: a method in ``finally`` lets the next one lead."""
+
+    def run(self: Writer, work: Work, synced: bool, is_single_statement: bool = False) -> Any:
+        self.acquire()
+        try:
+            return self.commits.commit(work, synced, is_single_statement)
+        finally:
+            self.release()
+
+    Writer.run = run  # type: ignore[method-assign]
+
+
+CHANGES = {"": lambda: None, "house": keep_house_at_every_call, "planted bug": release_by_a_call}
 
 
 def harm_everywhere(directory: Path, followers: int) -> Iterator[str]:

@@ -25,7 +25,7 @@ from orchclient import OrchestratorClient
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper
 from orchclient.outbox import connection, folding, journal, outbox, retention
-from orchclient.outbox.writer import Writer
+from orchclient.outbox.commits import Commits
 from orchclient.testing.faultplan import Fault, Rule
 from tests.faults.disk_control import Kind, fail, note
 from tests.faults.orchestrator_wire import REFUSAL, URL, OrchestratorWire
@@ -398,12 +398,12 @@ def nothing_synced() -> None:
 
 
 def _always(synchronous: str) -> None:
-    def prepared(self: Writer, synced: bool) -> Any:
+    def prepared(self: Commits, synced: bool) -> Any:
         con = self._store.connection()
         con.execute(f"PRAGMA synchronous={synchronous}")
         return con
 
-    Writer._prepared = prepared  # type: ignore[method-assign]
+    Commits._prepared = prepared  # type: ignore[method-assign]
 
 
 def changes_not_synced() -> None:

@@ -378,4 +378,4 @@ def test_the_wal_stays_small_without_any_thread(outbox: Outbox, outbox_path: Pat
     for _ in range(9000):
         record(outbox)
     assert Path(f"{outbox_path}-wal").stat().st_size < 8 * 1024 * 1024
-    assert outbox._writer.commits <= 1100
+    assert outbox._writer.commits.count <= 1100

@@ -54,6 +54,7 @@ class Checkpointer:
 
     def open(self, path: str) -> None:
         self._store = Store(Origin(Path(path), lambda: str(uuid.uuid4()), lambda: time.time_ns() // 1000))
+        self._store.open()
 
     def checkpoint(self, wait: bool) -> bool:
         assert self._store is not None
