@@ -58,6 +58,7 @@ class Interruption:
         if not file.startswith(PACKAGE) and not file.endswith(WATCHED[1]):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self._last[frame] = "RESUME"  # of which nothing is told
         return self.at_instruction
 
     def at_instruction(self, frame: FrameType, event: str, argument: object) -> Any:
