@@ -37,10 +37,15 @@ def _total(test_results: Mapping[str, Any], passed: float) -> float:
     return passed + _number(test_results, "tests_failed")
 
 
+def _shown(value: object) -> str:
+    """A number, or the kind of anything else: a text in its place may be a secret."""
+    return repr(value) if isinstance(value, int | float) else type(value).__name__
+
+
 def _number(test_results: Mapping[str, Any], member: str) -> float:
     value = test_results.get(member)
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise InvalidEvent("test_results", f"must be a number of at least 0, not {type(value).__name__}", f"$.{member}")
+        raise InvalidEvent("test_results", f"must be a number of at least 0, not {_shown(value)}", f"$.{member}")
     return float(value)

@@ -91,7 +91,7 @@ def _has_due(con: sqlite3.Connection, row: SinkRow, since: Mark, now_us: int) ->
         return False
     if row.cursor < since.last_seq:
         return True
-    return row.parked > 0 and any(lane.is_due(now_us) for lane in desk.lanes(con, row.name).values())
+    return row.parked > 0 and desk.due_lane(con, row.name, now_us) is not None
 
 
 def _is_ahead(instant_us: int | None, now_us: int) -> bool:

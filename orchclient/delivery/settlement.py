@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from attrs import evolve, frozen
 
@@ -63,7 +63,7 @@ def sorted_out(
     sources: Identities,
     lane: desk.Lane | None,
     entries: Sequence[Entry],
-    waiting: Mapping[str, desk.Lane],
+    waiting: Collection[str],
 ) -> Selection:
     """Entries by what happens to them: those of waiting tasks are parked, damaged ones are not sent.
 

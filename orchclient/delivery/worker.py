@@ -121,23 +121,21 @@ class Worker:
             if row is None:
                 raise LookupError(f"sink {self.sink.name} has no row in outbox {self.outbox.path}")
             sources, now_us = identity.identities(con), self.clock.now_us()
-            lanes = desk.lanes(con, self.sink.name) if row.parked else {}
-            due = [lane for lane in lanes.values() if lane.is_due(now_us)]
-            if not due:
-                return sorted_out(row, sources, None, journal.read_next(con, row.cursor, self.limit), lanes)
-            lane = min(due, key=lambda lane: lane.due_us)
-            return sorted_out(row, sources, lane, journal.read_lane(con, row.name, lane.task, self.limit), {})
+            lane = desk.due_lane(con, row.name, now_us) if row.parked else None
+            if lane is not None:
+                return sorted_out(row, sources, lane, journal.read_lane(con, row.name, lane.task, self.limit), ())
+            entries = journal.read_next(con, row.cursor, self.limit)
+            waiting = desk.waiting(con, row.name, {entry.task for entry in entries}) if row.parked else ()
+            return sorted_out(row, sources, None, entries, waiting)
 
         return self.outbox.query(read)
 
     def _next_lane_s(self) -> float | None:
-        lanes = self.outbox.query(lambda con: desk.lanes(con, self.sink.name))
-        if not lanes:
+        due_us = self.outbox.query(lambda con: desk.next_due_us(con, self.sink.name))
+        if due_us is None:
             return IDLE
-        now_us = self.clock.now_us()
-        if any(lane.is_due(now_us) for lane in lanes.values()):
-            return 0.001
-        return max((min(lane.due_us for lane in lanes.values()) - now_us) / 1e6, 0.001)
+        left_us = due_us - self.clock.now_us()
+        return max(left_us / 1e6, 0.001) if left_us <= desk.FARTHEST_US else 0.001
 
     # --- sending -------------------------------------------------------------------------------------------------
 

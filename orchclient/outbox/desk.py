@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import merge
 
 from attrs import frozen
 
@@ -21,10 +22,6 @@ class Lane:
     parked: int
     failures: int
     due_us: int
-
-    def is_due(self, now_us: int) -> bool:
-        """Whether it is to be tried now."""
-        return not now_us < self.due_us <= now_us + FARTHEST_US
 
 
 FARTHEST_US = 90 * 1_000_000
@@ -43,10 +40,24 @@ class DeadLetter:
     since_us: int
 
 
-def lanes(con: sqlite3.Connection, sink: str) -> dict[str, Lane]:
-    """The tasks that wait at the desk of a sink."""
-    rows = con.execute("SELECT task, parked, failures, due_us FROM lanes WHERE sink = ?", (sink,))
-    return {row[0]: Lane(*row) for row in rows}
+def due_lane(con: sqlite3.Connection, sink: str, now_us: int) -> Lane | None:
+    """The task that is to be tried now, the one first that has been due for longest. Costs the same with any number."""
+    query = "SELECT task, parked, failures, due_us FROM lanes WHERE sink = ? AND due_us {} ? ORDER BY due_us LIMIT 1"
+    row = con.execute(query.format("<="), (sink, now_us)).fetchone()
+    row = row or con.execute(query.format(">"), (sink, now_us + FARTHEST_US)).fetchone()
+    return Lane(*row) if row else None
+
+
+def next_due_us(con: sqlite3.Connection, sink: str) -> int | None:
+    """When the first lane of a sink becomes due; None when no task waits."""
+    due_us: int | None = con.execute("SELECT min(due_us) FROM lanes WHERE sink = ?", (sink,)).fetchone()[0]
+    return due_us
+
+
+def waiting(con: sqlite3.Connection, sink: str, tasks: Iterable[str]) -> frozenset[str]:
+    """Which of these tasks wait at the desk of a sink."""
+    query = "SELECT 1 FROM lanes WHERE sink = ? AND task = ?"
+    return frozenset(task for task in tasks if con.execute(query, (sink, task)).fetchone())
 
 
 def park(
@@ -92,8 +103,8 @@ def release(con: sqlite3.Connection, sink: str, entries: Iterable[Entry]) -> Non
             "DELETE FROM work WHERE sink = ? AND state = 'parked' AND seq = ?", (sink, entry.seq)
         ).rowcount
         con.execute("UPDATE lanes SET parked = parked - ? WHERE sink = ? AND task = ?", (gone, sink, entry.task))
+        con.execute("DELETE FROM lanes WHERE sink = ? AND task = ? AND parked <= 0", (sink, entry.task))
         _count(con, sink, "parked", -gone)
-    con.execute("DELETE FROM lanes WHERE sink = ? AND parked <= 0", (sink,))
 
 
 def postpone(con: sqlite3.Connection, sink: str, task: str, failures: int, due_us: int) -> None:
@@ -110,13 +121,28 @@ def hurry(con: sqlite3.Connection, sink: str) -> None:
 
 
 def dead_letters(con: sqlite3.Connection, sink: str | None = None) -> Iterator[DeadLetter]:
-    """Dead letters, newest first, of one sink or of all."""
-    rows = con.execute(
+    """Dead letters, newest first, of one sink or of all; one by one, so that the first of a million come at once."""
+    query = (
         "SELECT sink, seq, task, attempts, reason, since_us FROM work "
-        "WHERE state = 'dead' AND (:sink IS NULL OR sink = :sink) ORDER BY seq DESC",
-        {"sink": sink},
+        "WHERE sink = ? AND state = 'dead' ORDER BY seq DESC"
     )
-    return (DeadLetter(*row) for row in rows)
+    each = [con.execute(query, (name,)) for name in _names(con, sink)]
+    return (DeadLetter(*row) for row in merge(*each, key=lambda row: row[1], reverse=True))
+
+
+def places(con: sqlite3.Connection, states: Iterable[str], sink: str | None = None) -> Iterator[int]:
+    """The ``seq`` of events at the desk in these states (parked, dead), newest first, each once."""
+    query = "SELECT seq FROM work WHERE sink = ? AND state = ? ORDER BY seq DESC"
+    each = [con.execute(query, (name, state)) for name in _names(con, sink) for state in states]
+    last = None
+    for (seq,) in merge(*each, reverse=True):
+        if seq != last:
+            yield seq
+        last = seq
+
+
+def _names(con: sqlite3.Connection, sink: str | None) -> list[str]:
+    return [sink] if sink is not None else [name for (name,) in con.execute("SELECT name FROM sinks ORDER BY name")]
 
 
 def fate(con: sqlite3.Connection, sink: str, seq: int) -> tuple[str, str] | None:

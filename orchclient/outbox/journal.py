@@ -55,13 +55,16 @@ class Known:
 
     def meet_foreign_events(self, con: sqlite3.Connection, seq: int) -> None:
         """Another process recorded before ``seq``: what is believed of those tasks may be wrong."""
-        if seq <= self.last_seq or len(self.statuses) > KNOWN_TASKS:
+        if not 0 < seq - self.last_seq <= FOREIGN_AT_MOST or len(self.statuses) > KNOWN_TASKS:
             self.forget()
+            return
         for task in tasks_between(con, self.last_seq, seq):
             self.statuses.pop(task, None)
 
 
 KNOWN_TASKS = 10_000
+FOREIGN_AT_MOST = 1000
+"""Other processes' events beyond which everything is forgotten: a record call reads no more than so many."""
 
 
 class Append:
@@ -173,10 +176,12 @@ def read_one(con: sqlite3.Connection, seq: int) -> Entry | None:
     return Entry(*row) if row else None
 
 
-def newest(con: sqlite3.Connection, task: str | None = None) -> Iterator[Entry]:
-    """Events, newest first, of one task or of all."""
+def newest(con: sqlite3.Connection, task: str | None, after_seq: int, up_to_seq: int) -> Iterator[Entry]:
+    """Events with ``after_seq < seq <= up_to_seq``, newest first, of one task or of all."""
     rows = con.execute(
-        f"SELECT {_COLUMNS} FROM events WHERE :task IS NULL OR task = :task ORDER BY seq DESC", {"task": task}
+        f"SELECT {_COLUMNS} FROM events WHERE seq > :after AND seq <= :up_to AND (:task IS NULL OR task = :task) "
+        "ORDER BY seq DESC",
+        {"after": after_seq, "up_to": up_to_seq, "task": task},
     )
     return (Entry(*row) for row in rows)
 

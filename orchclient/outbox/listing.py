@@ -9,7 +9,7 @@ from itertools import islice
 from attrs import field, frozen
 
 from orchclient.core.errors import UnknownEvent
-from orchclient.outbox import cursors, desk, journal
+from orchclient.outbox import cursors, desk, folding, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
 
@@ -48,7 +48,7 @@ def events(
 ) -> list[Listed]:
     """The newest events that fit, newest first."""
     rows = [row for row in cursors.sinks(con) if sink in (None, row.name)]
-    listed = (_listed(con, entry, rows) for entry in _candidates(con, task, states, sink))
+    listed = (_listed(con, entry, rows) for entry in _candidates(con, task, frozenset(states), sink, rows))
     return list(islice((each for each in listed if not states or _is_in(each, states)), limit))
 
 
@@ -56,14 +56,37 @@ def _is_in(each: Listed, states: Sequence[str]) -> bool:
     return each.state in states or any(fate.state in states for fate in each.fates.values())
 
 
-def _candidates(con: sqlite3.Connection, task: str | None, states: Sequence[str], sink: str | None) -> Iterator[Entry]:
-    if set(states) == {"dead"}:
-        for letter in desk.dead_letters(con, sink):
-            entry = journal.read_one(con, letter.seq)
+def _candidates(
+    con: sqlite3.Connection, task: str | None, states: frozenset[str], sink: str | None, rows: Sequence[SinkRow]
+) -> Iterator[Entry]:
+    """Events that may be in one of the states, newest first; read from where such events can be, not from everywhere.
+
+    Of a task that is known all the journal is read until there are enough: an index would cost every record call.
+    """
+    if task is not None and folding.task_state(con, task) is None:
+        return
+    if states and states <= {"dead", "parked"}:
+        for seq in desk.places(con, states, sink):
+            entry = journal.read_one(con, seq)
             if entry is not None and task in (None, entry.task):
                 yield entry
         return
-    yield from journal.newest(con, task)
+    below = journal.MAX_SEQ
+    for after_seq, up_to_seq in sorted(_ranges(states, rows), key=lambda each: -each[1]):
+        yield from journal.newest(con, task, after_seq, min(up_to_seq, below))
+        below = min(below, after_seq)
+
+
+def _ranges(states: frozenset[str], rows: Sequence[SinkRow]) -> list[tuple[int, int]]:
+    """Where events of these states can be: behind a place, up to another."""
+    if not states or not rows:
+        return [(0, journal.MAX_SEQ)]
+    found = []
+    if "pending" in states:  # behind a cursor; or too old for every sink
+        found += [(min(row.cursor for row in rows), journal.MAX_SEQ), (0, min(row.start_seq for row in rows))]
+    if states - {"pending"}:
+        found.append((0, max(row.cursor for row in rows)))
+    return found
 
 
 def _listed(con: sqlite3.Connection, entry: Entry, rows: Sequence[SinkRow]) -> Listed:

@@ -38,8 +38,11 @@ def prune(con: sqlite3.Connection, after_seq: int, recorded_before_us: int) -> i
     if not old:
         return None
     con.execute(
-        "DELETE FROM events WHERE seq >= ? AND seq <= ? AND recorded_us < ? AND seq NOT IN (SELECT seq FROM work)",
-        (old[0], old[-1], recorded_before_us),
+        # By sink and state, so that the desk's key is used: without, every slice would read the whole desk.
+        "DELETE FROM events WHERE seq >= :first AND seq <= :last AND recorded_us < :before AND seq NOT IN ("
+        "SELECT w.seq FROM sinks AS s JOIN work AS w ON w.sink = s.name AND w.state IN ('parked', 'dead') "
+        "AND w.seq >= :first AND w.seq <= :last)",
+        {"first": old[0], "last": old[-1], "before": recorded_before_us},
     )
     return int(old[-1]) if len(rows) == SLICE else None
 
