@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from orchclient.core.errors import OutboxError
-from orchclient.outbox.connection import as_outbox_error, is_busy, translated
+from orchclient.outbox.connection import as_outbox_error, is_busy, is_damage, translated
 from orchclient.outbox.gate import Gate, busy, refused
 from orchclient.outbox.patience import Patience
 
@@ -67,7 +67,16 @@ class Commits:
         except sqlite3.Error as error:
             self._store.recover(error)
         with translated(self._store.path):
-            return self.try_commit(work, synced, is_single_statement, until)
+            try:
+                return self.try_commit(work, synced, is_single_statement, until)
+            except sqlite3.Error as error:
+                self.recover_from(error)
+                raise
+
+    def recover_from(self, error: BaseException | None) -> None:
+        """After a failure that is told to somebody else, or told already: the next commit needs a sound connection."""
+        if isinstance(error, sqlite3.Error) and not is_damage(error):
+            self._store.recover(error)
 
     def try_commit(self, work: Work, synced: bool, is_single_statement: bool, until: float | None) -> Any:
         """The same, with SQLite's errors as they are, and without a look whose file it is."""

@@ -106,6 +106,11 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGE_CODES
 
 
+def is_failed_sync(error: BaseException | None) -> bool:
+    """Whether SQLite says that a sync failed: then nobody knows what is on the disk."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_FSYNC
+
+
 _CURES = {
     sqlite3.SQLITE_FULL: "the disk or quota is full: free space; nothing recorded before is lost",
     sqlite3.SQLITE_IOERR: "the disk answered with an I/O error: check the disk, then run orchclient doctor",

@@ -18,7 +18,7 @@ from typing import TypeVar
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, journal, retention
-from orchclient.outbox.connection import is_damage
+from orchclient.outbox.connection import is_damage, is_failed_sync
 from orchclient.outbox.limits import Fullness, Limits, fullness
 from orchclient.outbox.stillness import STILLNESS, Stillness
 from orchclient.outbox.store import Origin, Store
@@ -195,10 +195,24 @@ class Outbox:
         return behind - step >= step
 
     def _checkpoint(self, *, wait: bool) -> None:
-        if self._store.checkpoint(wait=wait):
-            self._writer.commits.count = 0
-        elif wait:  # it was waited for in vain: not again at once
-            self._writer.commits.count -= CHECKPOINT_AFTER
+        try:
+            if self._store.checkpoint(wait=wait):
+                self._writer.commits.count = 0
+            elif wait:  # it was waited for in vain: not again at once
+                self._writer.commits.count -= CHECKPOINT_AFTER
+        except OutboxError as error:
+            if is_failed_sync(error.__cause__):
+                self._distrust(error)
+            raise
+
+    def _distrust(self, error: OutboxError) -> None:
+        """A checkpoint could not sync: commits before it are in doubt, so the writer opens the files anew."""
+        if not self._writer.acquire():
+            raise error
+        try:
+            self._writer.commits.recover_from(error.__cause__)
+        finally:
+            self._writer.release()
 
     def prune(self, *, recorded_before_us: int) -> None:
         """Forget delivered events recorded before an instant, slice by slice, and give the pages back."""

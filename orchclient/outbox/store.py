@@ -20,7 +20,14 @@ from attrs import frozen
 
 from orchclient.core.errors import OutboxError
 from orchclient.outbox import files, identity
-from orchclient.outbox.connection import connect, is_damage, primary_code, retry_busy, translated
+from orchclient.outbox.connection import (
+    connect,
+    is_damage,
+    is_failed_sync,
+    primary_code,
+    retry_busy,
+    translated,
+)
 from orchclient.outbox.gate import Gate, alone, is_locked_alone, lock_file
 from orchclient.outbox.migrations import is_current, migrate
 from orchclient.outbox.stillness import STILLNESS
@@ -70,6 +77,7 @@ class Store:
         self._inherited: list[object] = []  # of a parent process: never used, closed or collected
         self._is_closed = False
         self.generation = 0  # rises whenever the files are opened anew
+        self._doubtful: sqlite3.Connection | None = None  # its sync failed; a close would checkpoint what is in doubt
         self._opening = threading.Lock()
         self._con: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
@@ -141,8 +149,34 @@ class Store:
                 raise OutboxError(f"outbox {self.path} is closed: open a new client to go on recording")
             if con is not None:
                 self.forget_inherited()
+            self._end_doubt()
             con = self.open()
         return con
+
+    def _end_doubt(self) -> None:
+        """After a failed sync: write the whole -wal a second time, before anything else is done with the files.
+
+        What the kernel could not write counts as written from then on (fsync(2), "Errors"): no later sync brings it to
+        the disk, and since the frames of a -wal are chained, nothing behind it survives power loss either, synced or
+        not. But it can still be read; see docs/decisions/0009-after-a-failed-sync.md.
+        """
+        doubtful = self._doubtful
+        if doubtful is None:
+            return
+        try:
+            with alone(self.gate.path):
+                files.write_again(self._wal_path)
+        except FileNotFoundError:
+            pass  # taken away meanwhile: the connection still reads it, and the next commit finds out
+        except OSError as error:
+            raise OutboxError(
+                f"outbox {self.path}: the disk failed to sync it, and fails again ({error.strerror}): nothing can be "
+                "recorded that would survive power loss. Nothing recorded before is lost yet. Check the disk"
+            ) from error
+        self._doubtful = None
+        doubtful.close()
+        self.gate.close()
+        log.error("outbox %s: the disk failed to sync it; all in doubt was written again. Check the disk.", self.path)
 
     def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask a question of one consistent state, on a reading connection; BUSY is waited out, errors are ours."""
@@ -205,8 +239,11 @@ class Store:
             self._close_connections()
             self._con = self._replace_damaged(error)
         elif primary_code(error) == sqlite3.SQLITE_IOERR:
-            # After a failed fsync nothing that the connection believes of the file can be trusted.
-            self._close_connections()
+            # Nothing that the connection believes of the file can be trusted.
+            if is_failed_sync(error) and self._con is not None:
+                self._doubtful, self._con = self._con, None
+            elif self._doubtful is None:
+                self._close_connections()
 
     def _close_connections(self) -> None:
         con, self._con = self._con, None
@@ -294,8 +331,8 @@ class Store:
 
         Using, closing or collecting an inherited connection would drop the parent's locks on the files.
         """
-        self._inherited += [self._con, self._checkpointer, *self._idle]
-        self._con = self._checkpointer = None
+        self._inherited += [self._con, self._doubtful, self._checkpointer, *self._idle]
+        self._con = self._doubtful = self._checkpointer = None
         self._idle = []
         self._opening = threading.Lock()
         if self._pid:
@@ -304,7 +341,9 @@ class Store:
     def close(self) -> None:
         """Close every connection and lock file."""
         self._is_closed = True
-        for con in (*self._idle, self._checkpointer, self._con):
+        with suppress(OutboxError):  # told to whoever recorded
+            self._end_doubt()
+        for con in (*self._idle, self._checkpointer, self._doubtful, self._con):
             if con is not None:
                 con.close()
         self._idle, self._checkpointer, self._con = [], None, None

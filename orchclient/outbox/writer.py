@@ -214,8 +214,8 @@ class Writer:
         except OutboxBusy as error:
             _give_up(tickets, error)
             return
-        except Exception:  # noqa: BLE001, S110  whoever is to blame fails again below
-            pass
+        except Exception as error:  # noqa: BLE001  whoever is to blame fails again below
+            self.commits.recover_from(error)
         for ticket in tickets:
             self._settle_alone(ticket)
 
@@ -276,6 +276,9 @@ class Writer:
                 finally:
                     self._is_in_transaction = False
                     self.commits.end(con)
+        except OutboxError as error:
+            self.commits.recover_from(error.__cause__)
+            raise
         finally:
             self._leader = NOBODY
             if self._waiting:

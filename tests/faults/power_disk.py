@@ -1,7 +1,8 @@
 """A simulated disk: it is fed a journal up to some moment, then the power goes, and it says what it could hold.
 
 What was synced is there. Of the rest anything may be: nothing, all, a part in order, any 512-byte sectors, or garbage
-where a sector was being written. It knows files and names, nothing of SQLite or of orchclient.
+where a sector was being written; only a sector that is written with the bytes that it holds keeps them. It knows files
+and names, nothing of SQLite or of orchclient.
 
 Two rules for names. Ordinary file systems (ext4, xfs, btrfs) keep changes of names in order, and syncing a file makes
 its own name durable. ``strict_names`` is what POSIX says, which is nothing: a name is durable when its directory was
@@ -271,9 +272,13 @@ def _content(inode: Inode, kept: Flavour) -> bytearray:
                 piece.apply_to(content)
             else:
                 noise = kept.spoils(piece)
-                if noise:
+                if noise and not _is_there_already(piece, content):
                     Change(piece.n, piece.at, noise).apply_to(content)
     return content
+
+
+def _is_there_already(piece: Change, content: bytearray) -> bool:
+    return piece.data is not None and content[piece.at : piece.at + len(piece.data)] == piece.data
 
 
 def _tear(change: Change, content: bytearray) -> None:

@@ -42,6 +42,7 @@ class Ledger:
     is_adrift: bool = False  # files were taken away, and no call has returned since
     _waiting: list[tuple[float, Told]] = field(factory=list)  # since when: progress that is not protected yet
     _late_s: float = 0.0
+    _distrusts_syncs: bool = False  # one failed: what it dropped, the next one will not write
 
     def hear(self, record: Record, names: Iterable[str] = ()) -> None:
         """Take one more record in. ``names`` are those of the file that it is about."""
@@ -53,8 +54,13 @@ class Ledger:
                     self._NOTES[kind](self, value)
             if "returned" in note:
                 self._hear_return(Told(**note["returned"]), note["synced"], record.monotonic_s)
-        elif record.what == power_journal.SYNC and not self.is_adrift and any(name.endswith("-wal") for name in names):
+        elif record.what == power_journal.FAILED_SYNC:
+            self._distrusts_syncs = True
+        elif record.what == power_journal.SYNC and self._trusts_sync_of(names):
             self._protect(lambda told: True)
+
+    def _trusts_sync_of(self, names: Iterable[str]) -> bool:
+        return not (self.is_adrift or self._distrusts_syncs) and any(name.endswith("-wal") for name in names)
 
     def _hear_return(self, told: Told, synced: bool, now_s: float) -> None:
         if self.is_adrift:  # what the lost files held was brought into the new one, and that is synced
@@ -63,6 +69,7 @@ class Ledger:
         self.returned.append(told)
         self._waiting.append((now_s, told))
         if synced:  # and with it everything that was recorded before
+            self._distrusts_syncs = False
             self._protect(lambda each: each.seq <= told.seq)
 
     def _count_seconds(self, now_s: float) -> None:

@@ -24,7 +24,7 @@ from attrs import define, evolve, field
 from orchclient import OrchestratorClient
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper
-from orchclient.outbox import connection, folding, journal, outbox, retention
+from orchclient.outbox import connection, files, folding, journal, outbox, retention
 from orchclient.outbox.commits import Commits
 from orchclient.testing.faultplan import Fault, Rule
 from tests.faults.disk_control import Kind, fail, note
@@ -220,6 +220,17 @@ def record_while_syncs_fail(place: Place) -> None:
             fail(Kind.SYNC, 1, errno.EIO, part="-wal")
 
 
+def checkpoint_while_syncs_fail(place: Place) -> None:
+    """Any sync fails once now and then, of the database too, while another process has the files open."""
+    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER = 4, 6, 9
+    with place.agent(background=False) as agent, place.agent("beside", background=False) as beside:
+        for _ in range(12):
+            for each in (agent, beside):
+                each.talk(6)
+                each.progress(each.tasks[0], each.statuses.get(each.tasks[0]))
+            fail(Kind.SYNC, place.rng.randint(1, 3), errno.EIO, part="outbox.db")
+
+
 def flush(place: Place) -> None:
     """Record and deliver to an orchestrator that refuses, puts off, and whose answers get lost."""
     with place.agent(tasks=4, **_receiver(place)) as agent:
@@ -370,6 +381,7 @@ WORKLOADS: dict[str, Callable[[Place], None]] = {
         record_by_turns,
         record_in_transactions,
         record_while_syncs_fail,
+        checkpoint_while_syncs_fail,
         flush,
         checkpoint,
         fold,
@@ -404,6 +416,11 @@ def _always(synchronous: str) -> None:
         return con
 
     Commits._prepared = prepared  # type: ignore[method-assign]
+
+
+def trusts_a_sync_after_a_failed_one() -> None:
+    """What a failed sync could not write is not written again."""
+    files.write_again = lambda wal_path: None
 
 
 def changes_not_synced() -> None:
@@ -499,6 +516,7 @@ PLANTED_BUGS: dict[str, Callable[[], None]] = {
     for each in (
         synced_events_as_normal,
         nothing_synced,
+        trusts_a_sync_after_a_failed_one,
         changes_not_synced,
         never_synced_late,
         settles_before_the_answer,
