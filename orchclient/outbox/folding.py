@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -57,9 +57,8 @@ def task_state(con: sqlite3.Connection, task: str) -> TaskState | None:
     state = _stored(con, task)
     known = state is not None
     state = state or TaskState(task)
-    for entry in _tail(con):
-        if entry.task == task:
-            state, known = _advanced(state, entry), True
+    for entry in journal.of_task(con, task, folded_seq(con)):
+        state, known = _advanced(state, entry), True
     return state if known else None
 
 
@@ -73,10 +72,6 @@ def tallies(con: sqlite3.Connection, agent: str) -> dict[str, Tally]:
         {"agent": agent, "folded": folded_seq(con)},
     )
     return {type_: Tally(count, last_us) for type_, count, last_us in rows}
-
-
-def _tail(con: sqlite3.Connection) -> Iterator[journal.Entry]:
-    return journal.read_range(con, folded_seq(con), journal.MAX_SEQ)
 
 
 @define

@@ -170,6 +170,12 @@ def read_range(con: sqlite3.Connection, after_seq: int, up_to_seq: int) -> Itera
     return (Entry(*row) for row in rows)
 
 
+def of_task(con: sqlite3.Connection, task: str, after_seq: int) -> Iterator[Entry]:
+    """Every event of a task behind a place, in order."""
+    rows = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND task = ? ORDER BY seq", (after_seq, task))
+    return (Entry(*row) for row in rows)
+
+
 def read_one(con: sqlite3.Connection, seq: int) -> Entry | None:
     """The event at ``seq``, None when it is pruned or not recorded yet."""
     row = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
