@@ -12,7 +12,7 @@ from orchclient.core.events import EventType
 from orchclient.core.health import overall
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.flush import Mark
-from orchclient.outbox import cursors, desk, folding, identity, journal, leadership
+from orchclient.outbox import cursors, desk, folding, gaps, identity, journal, leadership
 from orchclient.outbox.cursors import SinkRow
 
 _COUNTED = {
@@ -105,9 +105,14 @@ class FlushReport:
 
 def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxReport:
     """Everything ``orchclient status`` shows, from one consistent look; no count reads the events."""
-    first, last = journal.first_seq(con), journal.last_seq(con)
+    last = journal.last_seq(con)
     reports = tuple(_sink_report(con, row, last, now_us) for row in cursors.sinks(con))
-    return OutboxReport(path, identity.identities(con).newest, last, last - first + 1 if last else 0, reports)
+    return OutboxReport(path, identity.identities(con).newest, last, _kept(con, last), reports)
+
+
+def _kept(con: sqlite3.Connection, last_seq: int) -> int:
+    first_seq = journal.first_seq(con)
+    return last_seq - first_seq + 1 - gaps.count(con, gaps.JOURNAL, first_seq, last_seq) if last_seq else 0
 
 
 def _sink_report(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> SinkReport:
@@ -186,6 +191,7 @@ def flush_report(
 
 def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark) -> Delivered:
     left = max(mark.last_seq - row.cursor, 0) + desk.parked_up_to(con, row.name, mark.last_seq)
+    left -= gaps.count(con, row.name, row.cursor, mark.last_seq) if row.ahead else 0
     return Delivered(
         delivered=row.delivered - (before.delivered if before else 0),
         pending=left,

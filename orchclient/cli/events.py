@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 import click
@@ -13,8 +14,9 @@ from orchclient.cli.output import ExitCode, age, emit, printable, table
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import attempts, listing
+from orchclient.outbox import attempts, gaps, listing
 from orchclient.outbox.attempts import Attempt
+from orchclient.outbox.gaps import Expired
 from orchclient.outbox.listing import Listed
 
 
@@ -43,11 +45,37 @@ def list_command(
         return
     try:
         _check_sink(sink, [each.name for each in station.report().sinks])
+        if states == (listing.EXPIRED,):
+            _list_expired(station.query(lambda con: list(islice(gaps.expired(con, sink), limit))), as_json=as_json)
+            return
         found = station.query(lambda con: listing.events(con, limit=limit, task=task, states=states, sink=sink))
     finally:
         station.close(0)
     document = {"ok": True, "exists": True, "events": [_document(each) for each in found]}
     emit(document, _table(found) if found else "No such events.", as_json=as_json)
+
+
+def _list_expired(ranges: list[Expired], *, as_json: bool) -> None:
+    """What some destination will not get: ranges of the journal, since the events themselves are gone."""
+    documents = [
+        {
+            "destination": each.sink,
+            "first_seq": each.first_seq,
+            "last_seq": each.last_seq,
+            "count": each.count,
+            "reason": each.reason.value,
+            "since": rfc3339(each.since_us),
+        }
+        for each in ranges
+    ]
+    rows = [
+        (each.sink, f"{each.first_seq}-{each.last_seq}", str(each.count), each.reason.value, rfc3339(each.since_us))
+        for each in ranges
+    ]
+    text = (
+        table(("DESTINATION", "PLACES", "EVENTS", "REASON", "SINCE"), rows, right=(2,)) if rows else "No such events."
+    )
+    emit({"ok": True, "exists": True, "events": [], "expired": documents}, text, as_json=as_json)
 
 
 def _check_sink(name: str | None, known: list[str]) -> None:

@@ -69,12 +69,13 @@ def _holder(sink: SinkReport) -> str:
 
 
 def _destinations(report: OutboxReport) -> str:
-    headers = ("DESTINATION", "PENDING", "DEAD", "DELIVERED", "OLDEST", "STATE", "NEXT TRY")
+    headers = ("DESTINATION", "PENDING", "DEAD", "EXPIRED", "DELIVERED", "OLDEST", "STATE", "NEXT TRY")
     rows = [
         (
             sink.name,
             number(sink.pending),
             number(sink.dead),
+            number(sink.expired),
             number(sink.delivered),
             age(sink.oldest_age_s),
             sink.state,
@@ -82,7 +83,7 @@ def _destinations(report: OutboxReport) -> str:
         )
         for sink in report.sinks
     ]
-    return table(headers, rows, right=(1, 2, 3, 4))
+    return table(headers, rows, right=(1, 2, 3, 4, 5))
 
 
 def _next_try(sink: SinkReport) -> str:
@@ -115,4 +116,7 @@ def _trouble(sink: SinkReport) -> list[str]:
         lines.append(f"{sink.name} is {sink.state}: {printable(sink.reason)}")
     if sink.dead:
         lines.append(f"{plural(sink.dead, 'dead event')} for {sink.name}. Look: orchclient list --state dead")
+    if sink.expired:
+        expired = plural(sink.expired, "expired event")
+        lines.append(f"{expired} will not reach {sink.name}. Why: orchclient list --state expired")
     return lines

@@ -54,6 +54,9 @@ class EventType:
     GAP: Final = "gap.v1"
 
 
+NOTICES = frozenset({EventType.GAP, EventType.AGENT_HEARTBEAT})
+"""Types that tell nothing of a task, whatever their subject is."""
+
 STEP_STARTED = "Started"
 STEP_WAITING = "Waiting for clarification"
 STEP_COMPLETED = "Completed - awaiting review"

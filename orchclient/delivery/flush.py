@@ -78,7 +78,8 @@ def look(outbox: Outbox, clock: Clock, since: Mark, own: Collection[str], only: 
     def ask(con: sqlite3.Connection) -> Progress:
         failed = attempts.failed_since(con, since.last_attempt)
         rows = tuple(row for row in cursors.sinks(con) if not only or row.name in only)
-        due = [row for row in rows if row.name not in failed and _has_due(con, row, since, clock.now_us())]
+        last_seq = journal.last_notice(con, since.last_seq) or since.last_seq  # what a dead letter has caused, too
+        due = [row for row in rows if row.name not in failed and _has_due(con, row, last_seq, clock.now_us())]
         return Progress(since, rows, frozenset(row.name for row in due))
 
     progress = outbox.query(ask)
@@ -86,10 +87,10 @@ def look(outbox: Outbox, clock: Clock, since: Mark, own: Collection[str], only: 
     return Progress(since, progress.rows, frozenset(served))
 
 
-def _has_due(con: sqlite3.Connection, row: SinkRow, since: Mark, now_us: int) -> bool:
+def _has_due(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> bool:
     if row.state is SinkState.DISABLED or (row.state is SinkState.THROTTLED and _is_ahead(row.next_try_us, now_us)):
         return False
-    if row.cursor < since.last_seq:
+    if row.cursor < last_seq:
         return True
     return row.parked > 0 and desk.due_lane(con, row.name, now_us) is not None
 

@@ -8,8 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from attrs import evolve, frozen
 
 from orchclient.core.backoff import OUTAGE
+from orchclient.core.events import EventType
+from orchclient.core.gap import Gap, GapReason, Place, gaps_of
 from orchclient.core.policy import Fate, Item, Verdict
-from orchclient.outbox import cursors, desk, identity
+from orchclient.outbox import cursors, desk, gaps, identity
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.identity import Identities, Renewal
 from orchclient.outbox.journal import Entry
@@ -32,6 +34,11 @@ class Selection:
     def tried(self) -> Sequence[Entry]:
         """The events whose fate this turn decides."""
         return [*self.to_send, *self.damaged] if self.damaged else self.to_send
+
+    @property
+    def all_entries(self) -> Sequence[Entry]:
+        """Every event of the selection, in no order."""
+        return [*self.to_send, *self.to_park, *self.damaged]
 
     def __len__(self) -> int:
         return len(self.to_send) + len(self.to_park) + len(self.damaged)
@@ -109,29 +116,49 @@ def conflict_decided(
     return evolve(exchange, verdict=evolve(exchange.verdict, items=items)), renewal
 
 
-def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us: int, jitter: float) -> None:
-    """Settle every event of an exchange. Raises ``StaleEpoch``, to roll back, when another flusher was elected."""
+def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us: int, jitter: float) -> list[Gap]:
+    """Settle every event of an exchange; the gaps that this leaves at the receiver.
+
+    Raises ``StaleEpoch``, to roll back, when another flusher was elected.
+    """
     selection = exchange.selection
     fates = {**exchange.verdict.items, **{entry.id: DAMAGED for entry in selection.damaged}}
+    dead = [entry for entry in selection.tried if fates[entry.id].fate is Fate.DEAD]
     if selection.lane is None:
-        _write_stream(con, selection, fates, epoch, now_us, jitter)
+        lost = _write_stream(con, selection, fates, epoch, now_us, jitter)
     else:
-        _write_lane(con, selection, selection.lane, fates, now_us, jitter)
+        lost = _write_lane(con, selection, selection.lane, fates, now_us, jitter)
+    places = (Place(entry.seq, entry.task, entry.agent) for entry in dead if entry.type != EventType.GAP)
+    return [*lost, *gaps_of(places, GapReason.DEAD)]
 
 
 def _write_stream(
     con: sqlite3.Connection, selection: Selection, fates: Mapping[str, Item], epoch: int, now_us: int, jitter: float
-) -> None:
+) -> list[Gap]:
     row = selection.row
     last_seq = selection.last_seq
-    if not cursors.advance(con, row.name, epoch, row.cursor, last_seq, last_seq - row.cursor - len(selection)):
+    missing = last_seq - row.cursor - len(selection)
+    noted = gaps.count(con, row.name, row.cursor, last_seq) if missing else 0
+    if not cursors.advance(con, row.name, epoch, row.cursor, last_seq, missing - noted, noted):
         raise StaleEpoch
+    lost = _forgotten(con, selection, now_us) if missing > noted else []
     undelivered = [entry for entry in selection.tried if fates[entry.id].fate is not Fate.DELIVERED]
     _bury_dead(con, row.name, undelivered, fates, 1, now_us)
     waiting = [entry for entry in undelivered if fates[entry.id].fate is not Fate.DEAD]
     to_park = sorted([*waiting, *selection.to_park], key=lambda entry: entry.seq)
     due_us = now_us + int(OUTAGE.delay_s(1, jitter) * 1e6)
     desk.park(con, row.name, to_park, {id_: item.reason for id_, item in fates.items()}, now_us, due_us)
+    return lost
+
+
+def _forgotten(con: sqlite3.Connection, selection: Selection, now_us: int) -> list[Gap]:
+    """Itemise what was pruned before this sink came."""
+    row, entries = selection.row, sorted(selection.all_entries, key=lambda entry: entry.seq)
+    ranges = list(gaps.without_reason(con, row.name, [entry.seq for entry in entries], row.cursor))
+    for first_seq, last_seq in ranges:
+        gaps.add(con, row.name, first_seq, last_seq, GapReason.EXPIRED, now_us)
+    agent = entries[0].agent
+    return [Gap(first_seq, last_seq, GapReason.EXPIRED, agent) for first_seq, last_seq in ranges]
 
 
 def _write_lane(
@@ -141,7 +168,7 @@ def _write_lane(
     fates: Mapping[str, Item],
     now_us: int,
     jitter: float,
-) -> None:
+) -> list[Gap]:
     sink = selection.row.name
     settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, Fate.DEAD)]
     desk.release(con, sink, settled)
@@ -149,6 +176,7 @@ def _write_lane(
     if len(settled) < len(selection.tried):
         failures = lane.failures + 1
         desk.postpone(con, sink, lane.task, failures, now_us + int(OUTAGE.delay_s(failures, jitter) * 1e6))
+    return []
 
 
 def _bury_dead(

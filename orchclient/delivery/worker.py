@@ -18,7 +18,9 @@ from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import event_text, opening
 from orchclient.core.errors import ConfigError
+from orchclient.core.gap import Gap, gap_event
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
+from orchclient.core.ids import uuid7
 from orchclient.core.policy import (
     RETRY_AFTER_CAP_S,
     Action,
@@ -203,7 +205,8 @@ class Worker:
             decided, renewal = exchange, None
             if conflict_seq is not None:
                 decided, renewal = conflict_decided(con, exchange, conflict_seq, new_source, now_us)
-            write_fates(con, decided, self.epoch, now_us, jitter)
+            for gap in write_fates(con, decided, self.epoch, now_us, jitter):
+                self._explain(con, gap, now_us)
             self._note(
                 con,
                 state=SinkState.DELIVERING,
@@ -283,6 +286,11 @@ class Worker:
         self._settle_events(evolve(exchange, verdict=evolve(exchange.verdict, items=refused)))
 
     # --- writing --------------------------------------------------------------------------------------------------
+
+    def _explain(self, con: sqlite3.Connection, gap: Gap, now_us: int) -> None:
+        """Tell a receiver that looks for missing sequences, by an event of its own, behind everything else."""
+        if self.sink.checks_sequence:
+            journal.append(con, gap_event(gap, uuid7(now_us // 1000, self.clock.randomness()), now_us))
 
     def _note(self, con: sqlite3.Connection, **columns: Any) -> None:
         if not cursors.note(con, self.sink.name, self.epoch, **columns):

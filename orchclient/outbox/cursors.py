@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from orchclient.outbox import journal
+from orchclient.outbox import gaps, journal
 
 
 class SinkState(StrEnum):
@@ -23,7 +23,7 @@ class SinkState(StrEnum):
 
 _COLUMNS = (
     "name, kind, start_seq, cursor, parked, dead, expired, state, reason, failures, next_try_us, last_success_us, "
-    "last_error, last_error_us, target, epoch"
+    "last_error, last_error_us, target, epoch, ahead"
 )
 
 
@@ -47,15 +47,16 @@ class SinkRow:
     last_error_us: int | None = None
     target: str = ""
     epoch: int = 0
+    ahead: int = 0  # of the expired events, those that the cursor has not passed yet
 
     @property
     def delivered(self) -> int:
         """Events that the receiver has. Derived: every event is delivered, pending, dead or expired."""
-        return self.cursor - self.start_seq - self.parked - self.dead - self.expired
+        return self.cursor - self.start_seq - self.parked - self.dead - (self.expired - self.ahead)
 
     def pending(self, last_seq: int) -> int:
         """Events that the receiver will get: behind the cursor, or parked."""
-        return last_seq - self.cursor + self.parked
+        return last_seq - self.cursor + self.parked - self.ahead
 
 
 def sink(con: sqlite3.Connection, name: str) -> SinkRow | None:
@@ -75,23 +76,31 @@ def add_sink(con: sqlite3.Connection, name: str, kind: str, target: str, now_us:
     ``target`` tells one configuration from another: when it changes, a sink that was disabled is tried again.
     """
     start = max(journal.first_seq(con) - 1, 0) if from_beginning else journal.last_seq(con)
+    is_new = con.execute("SELECT 1 FROM sinks WHERE name = ?", (name,)).fetchone() is None
     con.execute(
         "INSERT INTO sinks (name, kind, start_seq, cursor, target, created_us) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (name) DO UPDATE SET target = excluded.target, state = 'delivering', reason = '', "
         "failures = 0, next_try_us = NULL WHERE target <> excluded.target",
         (name, kind, start, start, target, now_us),
     )
+    lost = gaps.take_over(con, name, start) if is_new else 0
+    if lost:
+        con.execute("UPDATE sinks SET expired = ?, ahead = ? WHERE name = ?", (lost, lost, name))
 
 
-def advance(con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int, expired: int = 0) -> bool:
+def advance(
+    con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int, expired: int = 0, passed: int = 0
+) -> bool:
     """Move a cursor if it still stands where the batch was read and the flusher's epoch still holds.
 
-    ``expired`` of the places passed hold no event any more: they were pruned before this sink came.
-    False means that another flusher took over in between: the result of this attempt is stale and must be dropped.
+    Of the places passed, ``expired`` hold no event any more although nobody counted them yet, and ``passed`` were
+    counted as expired before. False means that another flusher took over in between: the result of this attempt is
+    stale and must be dropped.
     """
     moved = con.execute(
-        "UPDATE sinks SET cursor = ?, expired = expired + ? WHERE name = ? AND cursor = ? AND epoch = ?",
-        (to_seq, expired, name, from_seq, epoch),
+        "UPDATE sinks SET cursor = ?, expired = expired + ?, ahead = ahead - ? "
+        "WHERE name = ? AND cursor = ? AND epoch = ?",
+        (to_seq, expired, passed, name, from_seq, epoch),
     ).rowcount
     return moved == 1
 

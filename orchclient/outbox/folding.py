@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from orchclient.core.events import NOTICES
 from orchclient.core.task_state import TaskState, advanced
 from orchclient.outbox import journal
 
@@ -58,7 +59,8 @@ def task_state(con: sqlite3.Connection, task: str) -> TaskState | None:
     known = state is not None
     state = state or TaskState(task)
     for entry in journal.of_task(con, task, folded_seq(con)):
-        state, known = _advanced(state, entry), True
+        if entry.type not in NOTICES:
+            state, known = _advanced(state, entry), True
     return state if known else None
 
 
@@ -67,9 +69,10 @@ def tallies(con: sqlite3.Connection, agent: str) -> dict[str, Tally]:
     rows = con.execute(
         """SELECT type, sum(count), max(last_us) FROM (
                SELECT type, count, last_us FROM tallies WHERE agent = :agent
-               UNION ALL SELECT type, 1, recorded_us FROM events WHERE seq > :folded AND agent = :agent
+               UNION ALL SELECT type, 1, recorded_us FROM events
+               WHERE seq > :folded AND agent = :agent AND type NOT IN (SELECT value FROM json_each(:notices))
            ) GROUP BY type""",
-        {"agent": agent, "folded": folded_seq(con)},
+        {"agent": agent, "folded": folded_seq(con), "notices": json.dumps(sorted(NOTICES))},
     )
     return {type_: Tally(count, last_us) for type_, count, last_us in rows}
 
@@ -85,12 +88,14 @@ class Fold:
 
     def add(self, con: sqlite3.Connection, entry: journal.Entry) -> None:
         """Take one more event in, in order."""
+        self.to_seq = entry.seq
+        if entry.type in NOTICES:
+            return
         before = self.tasks.get(entry.task) or _stored(con, entry.task) or TaskState(entry.task)
         self.tasks[entry.task] = _advanced(before, entry)
         tally = self.tallies[entry.agent, entry.type]
         tally[0] += 1
         tally[1] = max(tally[1], entry.recorded_us)
-        self.to_seq = entry.seq
 
     def write(self, con: sqlite3.Connection) -> bool:
         """The writer's work: store it if nobody else folded meanwhile."""

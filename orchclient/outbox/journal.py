@@ -10,7 +10,7 @@ from attrs import frozen
 
 from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import event_text, opening
-from orchclient.core.events import Event
+from orchclient.core.events import Event, EventType
 
 _INSERT = "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "seq, id, task, agent, type, priority, recorded_us, crc, body"
@@ -98,6 +98,11 @@ class Append:
         return seq
 
 
+def append(con: sqlite3.Connection, event: Event) -> None:
+    """Store an event of our own, such as a notice, in a transaction that does more than that."""
+    con.execute(_INSERT, event)
+
+
 RECENT = 10_000
 
 
@@ -122,6 +127,15 @@ def first_seq(con: sqlite3.Connection) -> int:
 def recorded_us(con: sqlite3.Connection, seq: int) -> int | None:
     """When the first event from ``seq`` on was recorded; None when there is none."""
     row = con.execute("SELECT recorded_us FROM events WHERE seq >= ? ORDER BY seq LIMIT 1", (seq,)).fetchone()
+    return row[0] if row else None
+
+
+def last_notice(con: sqlite3.Connection, after_seq: int) -> int | None:
+    """The last notice of a gap among the next events behind a place."""
+    row = con.execute(
+        "SELECT max(seq) FROM (SELECT seq, type FROM events WHERE seq > ? ORDER BY seq LIMIT 1000) WHERE type = ?",
+        (after_seq, EventType.GAP),
+    ).fetchone()
     return row[0] if row else None
 
 
@@ -164,9 +178,15 @@ def _take(rows: sqlite3.Cursor, limit: BatchLimit) -> list[Entry]:
     return taken
 
 
-def read_range(con: sqlite3.Connection, after_seq: int, up_to_seq: int) -> Iterator[Entry]:
+NO_LIMIT = -1  # SQLite's word for it
+
+
+def read_range(con: sqlite3.Connection, after_seq: int, up_to_seq: int, at_most: int = NO_LIMIT) -> Iterator[Entry]:
     """Every event with ``after_seq < seq <= up_to_seq``, in order."""
-    rows = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after_seq, up_to_seq))
+    rows = con.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (after_seq, up_to_seq, at_most),
+    )
     return (Entry(*row) for row in rows)
 
 

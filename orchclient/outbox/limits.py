@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from orchclient.core.errors import OutboxFull
-from orchclient.outbox import cursors, files, journal
+from orchclient.outbox import cursors, files, gaps, journal
 
 MIB = 1_048_576
 RESERVE = 0.05
@@ -62,7 +62,7 @@ def _pending(con: sqlite3.Connection) -> int:
     rows = cursors.sinks(con)
     if not rows:
         first = journal.first_seq(con)
-        return last - first + 1 if last else 0
+        return last - first + 1 - gaps.count(con, gaps.JOURNAL, first, last) if last else 0
     return max(row.pending(last) for row in rows)
 
 

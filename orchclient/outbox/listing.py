@@ -13,7 +13,8 @@ from orchclient.outbox import cursors, desk, folding, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
 
-STATES = ("pending", "parked", "delivered", "dead")
+EXPIRED = "expired"
+STATES = ("pending", "parked", "delivered", "dead", EXPIRED)
 
 
 @frozen

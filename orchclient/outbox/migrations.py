@@ -12,7 +12,7 @@ from typing import Any
 
 from orchclient.core.errors import OutboxError
 
-VERSION = 1
+VERSION = 2
 
 _TABLES_1 = """
 CREATE TABLE meta (
@@ -125,14 +125,39 @@ INSERT INTO meta (key, value) VALUES ('folded_seq', 0), ('syncs', 0), ('nudges',
 """
 
 
+_GAPS_2 = """
+-- What a sink will never get although it was not refused, with the reason; see gaps.py.
+CREATE TABLE gaps (
+    sink TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    since_us INTEGER NOT NULL,
+    PRIMARY KEY (sink, first_seq)
+) WITHOUT ROWID;
+
+-- Of the expired events, those that the cursor has not passed yet:
+-- pending = last seq - cursor + parked - ahead, delivered = cursor - start_seq - parked - dead - (expired - ahead).
+ALTER TABLE sinks ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0;
+"""
+
+
 def _tables_1(db: Any) -> None:
+    _run(db, _TABLES_1)
+
+
+def _gaps_2(db: Any) -> None:
+    _run(db, _GAPS_2)
+
+
+def _run(db: Any, script: str) -> None:
     # executescript would commit the surrounding transaction, so the statements run one by one.
-    for statement in _TABLES_1.split(";\n"):
+    for statement in script.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
 
 
-_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1,)
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2)
 
 
 def migrate(con: sqlite3.Connection, path: str) -> None:

@@ -18,6 +18,7 @@ from typing import TypeVar
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, journal, retention
+from orchclient.outbox.compaction import Folded, Passage, fold_superseded
 from orchclient.outbox.connection import is_damage, is_failed_sync
 from orchclient.outbox.limits import Fullness, Limits, fullness
 from orchclient.outbox.stillness import STILLNESS, Stillness
@@ -41,6 +42,10 @@ FAR_BEHIND = 20_000
 """Unfolded events beyond which a recording thread folds although there is a housekeeper."""
 
 
+FOLD_STEPS = 4
+"""Steps of folding superseded progress that one record call may take at a limit: some 10 ms each."""
+
+
 class Outbox:
     """The outbox at ``origin.path``, created when it does not exist.
 
@@ -50,6 +55,7 @@ class Outbox:
     def __init__(self, origin: Origin, limits: Limits | None = None) -> None:
         self._store = Store(origin)
         self._limits = limits or Limits()
+        self._folding = Passage()
         self._writer = Writer(self._store)
         self._closed = False
         self._known = journal.Known(0)
@@ -105,12 +111,28 @@ class Outbox:
         return self._store.query(lambda con: fullness(con, self.path, self._limits))
 
     def _refuse_if_full(self, is_important: bool) -> None:
-        """Delivered history goes first; then ordinary events are refused, then everything."""
+        """Delivered history goes first, superseded progress next; then ordinary events are refused, then everything."""
         if not self._writer.is_in_transaction:
-            self.write(lambda con: retention.prune(con, 0, retention.EVERYTHING))
+            self._make_room()
         self._fullness = self._measured()
         if self._fullness.refuses(is_important):
             raise self._fullness.error(self.path)
+
+    def _make_room(self) -> None:
+        """A few steps of what may go at a limit, so that no caller waits long."""
+        self.write(lambda con: retention.prune(con, 0, retention.EVERYTHING))
+        self._fullness = self._measured()
+        for _ in range(FOLD_STEPS):
+            if self._fullness.share < 1.0 or not self._folding.is_worthwhile(self._known.last_seq):
+                break
+            self._fold(min(folding.STEP, self.query(folding.behind)))  # only what is in the tasks' fold may go
+            self._folding.went_on(self.write(self._fold_superseded), self._known.last_seq)
+            self._fullness = self._measured()
+        self.write(retention.shrink)
+
+    def _fold_superseded(self, con: sqlite3.Connection) -> Folded:
+        now_us = self._store.new_identity()[1]
+        return fold_superseded(con, self._folding.next_seq, now_us, self._store.new_event_id)
 
     def _look_after_house(self, seq: int) -> None:
         """Tell whoever keeps house that there is work; do it in small steps when nobody does."""
@@ -187,7 +209,7 @@ class Outbox:
     def _fold(self, step: int) -> bool:
         """Fold one step if there is a whole one; whether there is another."""
         behind = self.query(folding.behind)
-        if behind < step:
+        if behind < max(step, 1):
             return False
         fold = self.query(lambda con: folding.fold(con, step))
         self.write(fold.write)

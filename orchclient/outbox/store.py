@@ -19,6 +19,7 @@ from typing import TypeVar
 from attrs import frozen
 
 from orchclient.core.errors import OutboxError
+from orchclient.core.ids import uuid7
 from orchclient.outbox import files, identity
 from orchclient.outbox.connection import (
     connect,
@@ -67,6 +68,7 @@ class Origin:
     new_source: Callable[[], str]  # a random UUID
     now_us: Callable[[], int]
     allow_network: bool = False
+    randomness: Callable[[], bytes] = lambda: os.urandom(10)  # for the ids of our own notices
 
 
 class Store:
@@ -136,6 +138,10 @@ class Store:
         if not identity.identities(con).sources:
             with self.gate.shared():
                 retry_busy(lambda: identity.ensure(con, self._origin.new_source(), self._origin.now_us()))
+
+    def new_event_id(self) -> str:
+        """A fresh id for an event of our own."""
+        return uuid7(self._origin.now_us() // 1000, self._origin.randomness())
 
     def new_identity(self) -> tuple[str, int]:
         """A fresh source, and now."""

@@ -54,6 +54,7 @@ class OrchestratorSink:
 
     kind = "orchestrator"
     from_beginning = True
+    checks_sequence = True
 
     def __init__(
         self,

@@ -25,6 +25,9 @@ class Sink(Protocol):
     from_beginning: bool
     """Whether a new sink gets the journal from its beginning, or from now on."""
 
+    checks_sequence: bool
+    """Whether its receiver looks for missing sequences, so that it must be told of those that will not come."""
+
     def greeting(self) -> HttpRequest | None:
         """A question to ask before the first batch, None for none."""
 

@@ -86,11 +86,12 @@ def test_flush_exits_3_while_events_are_pending(recorded: str, outbox_path: Path
 def test_flush_exits_4_when_an_event_became_dead(recorded: str, outbox_path: Path, receiver: Receiver) -> None:
     receiver.reject("deploy", code="unknown_task", detail="never heard of it")
     ended = orchclient("--db", str(outbox_path), "flush", "--json", ORCHCLIENT_URL=receiver.url)
-    assert (ended.code, ended.document["dead"], ended.document["delivered"]) == (4, 1, 2)
+    # The notice that the event will not come is of the same task, and refused too.
+    assert (ended.code, ended.document["dead"], ended.document["delivered"]) == (4, 2, 2)
     listed = orchclient("--db", str(outbox_path), "list", "--state", "dead", "--json").document["events"]
-    assert [(event["id"], event["destinations"]["orchestrator"]["reason"]) for event in listed] == [
-        (recorded, "unknown_task: never heard of it")
-    ]
+    assert [event["type"] for event in listed] == ["gap.v1", "error.escalated.v1"]
+    assert listed[1]["id"] == recorded
+    assert listed[1]["destinations"]["orchestrator"]["reason"] == "unknown_task: never heard of it"
 
 
 def test_flush_exits_6_when_the_token_is_refused(recorded: str, outbox_path: Path) -> None:

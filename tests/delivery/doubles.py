@@ -47,8 +47,14 @@ class ScriptedTransport:
 
     @property
     def sent(self) -> list[int]:
-        """The progress that each sent event told, batch after batch."""
-        return [event["data"]["progress_percentage"] for batch in self.batches for event in batch]
+        """The progress that each sent event told, batch after batch; notices of gaps tell none."""
+        told = (event["data"].get("progress_percentage") for batch in self.batches for event in batch)
+        return [percent for percent in told if percent is not None]
+
+    @property
+    def gaps(self) -> list[dict[str, Any]]:
+        """What each sent notice of a gap said."""
+        return [event["data"] for batch in self.batches for event in batch if event["type"].endswith("gap.v1")]
 
     def send(self, request: HttpRequest, *, deadline_s: float) -> HttpReply | NoReply:
         self.requests.append(request)
@@ -82,7 +88,7 @@ def poisoned(percent: int, status: int = 400) -> Callable[[list[dict[str, Any]]]
     """Refuses a batch as long as it contains a certain event."""
 
     def answer(batch: list[dict[str, Any]]) -> HttpReply:
-        hit = any(event["data"]["progress_percentage"] == percent for event in batch)
+        hit = any(event["data"].get("progress_percentage") == percent for event in batch)
         return HttpReply(status, {}, b'{"title":"bad event"}') if hit else HttpReply(200)
 
     return answer

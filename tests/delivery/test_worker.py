@@ -17,7 +17,7 @@ from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.ids import uuid7
 from orchclient.core.jsontext import members_text
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, desk, identity, journal, leadership, listing
+from orchclient.outbox import cursors, desk, folding, identity, journal, leadership, listing
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
@@ -26,6 +26,8 @@ from orchclient.sinks.orchestrator import OrchestratorSink
 from tests.delivery.doubles import Answer, ScriptedTransport, StillClock, poisoned, results
 
 RETRY_AFTER_S = 120
+NOTICE = 1
+"""A dead letter leaves a gap at the receiver, of which it is told by an event of its own."""
 
 
 class Bench:
@@ -182,7 +184,7 @@ def test_a_poisoned_event_is_found_buried_and_passed(bench: Bench, status: int) 
     bench.record(*range(100))
     bench.answer(*[poisoned(37, status)] * 60)
     assert bench.turns() is None
-    assert (bench.row.delivered, bench.row.dead, bench.pending) == (99, 1, 0)
+    assert (bench.row.delivered, bench.row.dead, bench.pending) == (99 + NOTICE, 1, 0)
     assert bench.states()[38] == "dead"
     assert bench.dead == [f"HTTP {status} bad event"]
     assert len(bench.transport.batches) < 30
@@ -206,7 +208,7 @@ def test_a_single_event_that_is_too_large_becomes_a_dead_letter(bench: Bench) ->
     bench.record(1, 2)
     bench.answer(*[poisoned(1, 413)] * 10)
     bench.turns()
-    assert (bench.row.dead, bench.row.delivered) == (1, 1)
+    assert (bench.row.dead, bench.row.delivered) == (1, 1 + NOTICE)
 
 
 def test_a_rejected_event_is_dead_with_the_receiver_s_words_and_others_are_delivered(bench: Bench) -> None:
@@ -214,7 +216,39 @@ def test_a_rejected_event_is_dead_with_the_receiver_s_words_and_others_are_deliv
     bench.record(2, task="b")
     bench.answer(results(a="rejected"))
     bench.turns()
-    assert (bench.row.dead, bench.row.delivered, bench.dead) == (1, 1, ["told: so"])
+    assert (bench.row.dead, bench.row.delivered, bench.dead) == (1, 1 + NOTICE, ["told: so"])
+
+
+def test_a_receiver_is_told_of_the_sequences_that_will_not_come(bench: Bench) -> None:
+    bench.record(1, 2, task="a")
+    bench.record(3, task="b")
+    bench.record(4, task="c")
+    bench.record(5, task="a")
+    bench.answer(results(a="rejected", b="rejected"))
+    bench.turns()
+    assert bench.transport.gaps == [
+        {"from": 1, "to": 3, "reason": "dead", "count": 3},
+        {"task_id": "a", "from": 5, "to": 5, "reason": "dead", "count": 1},
+    ]
+    notices = bench.transport.batches[-1]
+    assert [(notice["subject"], notice["agentid"]) for notice in notices] == [("agent", "agent"), ("a", "agent")]
+
+
+def test_no_notice_is_given_of_a_notice_that_is_refused(bench: Bench) -> None:
+    bench.record(1)
+    bench.answer(*[results(t="rejected")] * 20)
+    assert bench.turns() is None
+    assert (bench.row.dead, len(bench.transport.batches)) == (2, 2)
+
+
+def test_a_notice_says_nothing_of_its_task(bench: Bench) -> None:
+    bench.record(1, task="a")
+    before = bench.outbox.query(lambda con: (folding.task_state(con, "a"), folding.tallies(con, "agent")))
+    bench.answer(results(a="rejected"))
+    bench.turns()
+    assert bench.outbox.query(lambda con: (folding.task_state(con, "a"), folding.tallies(con, "agent"))) == before
+    bench.outbox.write(bench.outbox.query(folding.fold).write)
+    assert bench.outbox.query(lambda con: (folding.task_state(con, "a"), folding.tallies(con, "agent"))) == before
 
 
 def test_a_task_that_must_wait_delays_no_other_and_keeps_its_order(bench: Bench) -> None:
@@ -294,7 +328,7 @@ def test_an_event_whose_bits_flipped_is_not_sent_but_itemised(bench: Bench) -> N
     )
     bench.turns()
     assert bench.transport.sent == [1, 3]
-    assert (bench.row.delivered, bench.row.dead) == (2, 1)
+    assert (bench.row.delivered, bench.row.dead) == (2 + NOTICE, 1)
     assert "damaged" in bench.dead[0]
 
 
@@ -340,10 +374,9 @@ def test_a_sequence_that_is_taken_renews_the_source_and_keeps_the_ids(bench: Ben
 def test_a_receiver_that_claims_a_conflict_for_ever_gets_a_dead_letter_and_no_loop(bench: Bench) -> None:
     bench.record(1)
     bench.answer(*[results_with("rejected", "sequence_conflict")] * 9)
-    bench.turns()
-    bench.clock.pass_s(5)
-    assert bench.turns() is None
-    assert (bench.row.dead, len(bench.transport.batches)) == (1, 2)
+    while (wait_s := bench.turns()) is not None:
+        bench.clock.pass_s(wait_s)
+    assert (bench.row.dead, len(bench.transport.batches)) == (1 + NOTICE, 4)
 
 
 def test_an_exchange_that_our_own_stop_cut_is_nobody_s_failure(bench: Bench) -> None:

@@ -48,6 +48,7 @@ class Laws:
     def hold(self) -> None:
         """Raises ``AssertionError`` with the first breach."""
         self._orchestrators_saw_no_breach()
+        self._world.hear_notices()
         before, self._file = self._file, self._look()
         if self._file.version == before.version:
             return
@@ -65,6 +66,7 @@ class Laws:
         self._each_task_is_what_was_said_of_it(set(TASKS))
         for agent in AGENTS:
             self._each_agent_is_told_what_it_said(agent)
+        self._each_gap_was_told()
         for row in self._file.sinks:
             assert row.cursor == len(self._world.model.journal), f"{row.name} stands at {row.cursor}"
             assert not row.parked, f"{row.name} keeps {row.parked} events at its desk"
@@ -121,6 +123,20 @@ class Laws:
             if state == "dead":
                 assert each.id in orchestrator.refused, f"{row.name}: {each.seq} is dead and was never refused"
 
+    def _each_gap_was_told(self) -> None:
+        """A receiver hears of every event that will not come, and of no other."""
+        journal = self._world.model.journal
+        told = {seq for each in journal if each.is_notice for seq in each.missing}
+        refused = set.union(*(orchestrator.refused for orchestrator in self._world.orchestrators.values()))
+        pruned = set.union(*self._world.model.gaps.values())
+        for seq in told - pruned:
+            assert journal[seq - 1].id in refused, f"{seq} was told to be missing, and nobody refused it"
+        for row in self._file.sinks:
+            expired = {seq for seq in self._world.model.gaps[row.name] if seq > row.start_seq}
+            dead = {seq for seq, state in self._file.desk[row.name].items() if state == "dead"}
+            silent = {seq for seq in dead | expired if seq not in told and not journal[seq - 1].is_notice}
+            assert not silent, f"{row.name}: nobody was told of {silent}"
+
     def _every_count_adds_up(self) -> None:
         report = self._world.host.client(0).health()
         assert report.recorded == len(self._world.model.journal), f"recorded is {report.recorded}"
@@ -148,7 +164,7 @@ class Laws:
             assert told == tasks.get(task), f"{task} is told as {told}, said was {tasks.get(task)}"
 
     def _each_agent_is_told_what_it_said(self, agent: str) -> None:
-        said = [each for each in self._world.model.journal if each.agent == agent]
+        said = [each for each in self._world.model.journal if each.agent == agent and not each.is_notice]
         stats = self._world.host.stats(agent)
         counts = Counter(COUNTED[each.saying.type] for each in said)
         for name in COUNTED.values():

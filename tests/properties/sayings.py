@@ -55,6 +55,18 @@ class TaskModel:
         self.metadata |= changes.get("metadata", {})
 
 
+def notice(data: Mapping[str, Any]) -> Saying:
+    """What the outbox itself says of a gap, in place of an agent."""
+
+    def call(client: OrchestratorClient, task: str) -> Receipt:
+        raise AssertionError("no agent says that")
+
+    return Saying("notice", call, NOTICE, "low", data, {})
+
+
+NOTICE = "gap.v1"
+
+
 def _update(name: str, status: str, **said: Any) -> Saying:
     def call(client: OrchestratorClient, task: str) -> Receipt:
         return client.update_task_status(task, status, said.get("metadata"), said.get("progress"), said.get("step"))

@@ -80,6 +80,10 @@ def pruning_takes_pending_events(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retention, "prunable_seq", lambda con: journal.last_seq(con) - 1)
 
 
+def a_receiver_is_not_told_of_dead_letters(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(worker.Worker, "_explain", lambda *_: None)
+
+
 def pruning_takes_the_newest_event(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retention, "prunable_seq", lambda con: folding.folded_seq(con))
 
@@ -135,6 +139,7 @@ PLANTS: tuple[Plant, ...] = (
     a_parked_lane_is_released_in_any_order,
     ids_are_derived_from_the_sequence,
     pruning_takes_pending_events,
+    a_receiver_is_not_told_of_dead_letters,
     pruning_takes_the_newest_event,
     a_fenced_flusher_settles_all_the_same,
     settling_takes_two_transactions,

@@ -5,6 +5,7 @@ Drives the real code over real SQLite files; only time and the wire are fakes. M
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from orchclient.sinks.orchestrator import OrchestratorSink
 from .clock import FakeClock
 from .host import Host, Image, checkpoint, outbox_of
 from .orchestrator import WELL, Answer, Event, Killed, Orchestrator, Wire
-from .sayings import AGENTS, SAYINGS, TASKS, Saying, TaskModel
+from .sayings import AGENTS, NOTICE, SAYINGS, TASKS, Saying, TaskModel, notice
 
 SINKS = ("orchestrator", "mirror")
 LONGEST_WAIT_S = 3_660.0  # an hour of Retry-After, or between probes, and a minute of back-off on top
@@ -42,6 +43,16 @@ class Recorded:
     agent: str
     saying: Saying
 
+    @property
+    def is_notice(self) -> bool:
+        """Whether the outbox said it, of a gap."""
+        return self.saying.type == NOTICE
+
+    @property
+    def missing(self) -> range:
+        """The sequences that a notice says will not come."""
+        return range(self.saying.says["from"], self.saying.says["to"] + 1)
+
 
 @define
 class Model:
@@ -58,7 +69,7 @@ class Model:
     def tasks(self) -> dict[str, TaskModel]:
         """The state of each task: everything that was said, in order."""
         tasks: dict[str, TaskModel] = {}
-        for each in self.journal:
+        for each in (each for each in self.journal if not each.is_notice):
             tasks.setdefault(each.task, TaskModel()).hear(each.agent, each.seq, each.saying.changes)
         return tasks
 
@@ -123,8 +134,29 @@ class World:
                 raise Rollback
         return said, self._notes
 
+    def hear_notices(self) -> None:
+        """Take in what the outbox said by itself since the last look."""
+        rows = self.host.reader.execute(
+            "SELECT id, seq, recorded_us, task, agent, type, body FROM events WHERE seq > ? ORDER BY seq",
+            (len(self.model.journal),),
+        )
+        for *known, type_, body in rows.fetchall():
+            if type_ != NOTICE:
+                return
+            each = Recorded(*known, notice(json.loads("{" + body)["data"]))
+            assert each.seq == len(self.model.journal) + 1, f"{each.seq} follows {len(self.model.journal)}"
+            self._said[each.id] = each
+            self.model.journal.append(each)
+
+    def _unhear_notices(self) -> None:
+        """What the outbox said after the moment of a crash never happened."""
+        journal, kept = self.model.journal, self.host.kept_seqs()
+        while journal and journal[-1].is_notice and journal[-1].seq not in kept:
+            journal.pop()
+
     def _acknowledge(self, said: Iterable[Recorded], note: int | None = None) -> None:
         for each in said:
+            self.hear_notices()
             assert each.seq == len(self.model.journal) + 1, f"{each.seq} follows {len(self.model.journal)}"
             assert each.id not in self._said, f"the id {each.id} was handed out twice"
             self._said[each.id] = each
@@ -133,6 +165,8 @@ class World:
 
     def _judge(self, event: Event) -> str | None:
         """What is wrong with an event that an orchestrator sees for the first time."""
+        if event["id"] not in self._said:
+            self.hear_notices()
         said = self._said.get(event["id"])
         if said is None:
             return "nobody said that"
@@ -148,7 +182,7 @@ class World:
         }
         found = {member: event.get(member) for member in expected}
         data = {member: event["data"].get(member) for member in said.saying.says}
-        if found != expected or data != said.saying.says or event["data"]["task_id"] != said.task:
+        if found != expected or data != said.saying.says or event["data"].get("task_id", said.task) != said.task:
             return f"it says {found} {data}, but {expected} {said.saying.says} was said"
         return None
 
@@ -213,6 +247,7 @@ class World:
         dialect = OrchestratorSink(f"https://{sink}{self._addresses[sink]}.example", lambda: "token", name=sink)
         holder = Holder(1, "host", AGENTS[who], self.clock.now_us())
         now_us = self.clock.now_us()
+        self.hear_notices()
         if cursors.sink(self.host.reader, sink) is None:
             self.model.gaps[sink] = set(range(1, len(self.model.journal) + 1)) - self.host.kept_seqs()
         outbox.write(lambda con: cursors.add_sink(con, sink, dialect.kind, dialect.target, now_us, from_beginning=True))
@@ -273,6 +308,7 @@ class World:
         """All processes are killed, now or when ``image`` was taken."""
         self.host.crash(image)
         self.depose(*range(len(AGENTS)))
+        self._unhear_notices()
 
     def crash_during(self, who: int, statement: int, act: Act) -> None:
         """All processes die just before a statement of ``act``; what it wrote from there on never happened."""
@@ -282,6 +318,7 @@ class World:
         """As ``crash_during``: the event was not acknowledged, so it is there or not."""
         said: list[Recorded] = []
         self.crash_during(who, statement, lambda: said.append(self._say(who, utterance)))
+        self.hear_notices()
         if self.host.last_seq() > len(self.model.journal):
             self._acknowledge(said)
 
@@ -289,6 +326,7 @@ class World:
         """As ``crash_during``: all of the transaction is there, or nothing."""
         done: list[tuple[list[Recorded], int]] = []
         self.crash_during(who, statement, lambda: done.append(self._transact(who, utterances, commits=True)))
+        self.hear_notices()
         if self.host.last_seq() > len(self.model.journal):
             self._acknowledge(*done[0])
 
@@ -301,11 +339,13 @@ class World:
 
     def back_up(self) -> None:
         """Somebody copies the file."""
+        self.hear_notices()
         self.backup = self.host.image(), self.model.copy()
 
     def restore(self) -> None:
         """Somebody puts the copy back, but only when what is newer was delivered: else they lose it themselves."""
         assert self.backup
+        self.hear_notices()
         image, model = self.backup
         newer = {each.id for each in self.model.journal[len(model.journal) :]}
         if not newer or any(newer - orchestrator.kept.keys() for orchestrator in self.orchestrators.values()):
@@ -324,6 +364,9 @@ class World:
             if any(row.name == sink and row.state is SinkState.DISABLED for row in cursors.sinks(self.host.reader)):
                 self.readdress(sink)
             self._rest(self.leader(sink).worker)
+        for sink in SINKS:
+            self._rest(self.leader(sink).worker)  # what was said of the other's gaps
+        self.hear_notices()
 
     def _rest(self, worker: Worker) -> None:
         for _ in range(MANY_TURNS):

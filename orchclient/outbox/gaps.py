@@ -1,0 +1,96 @@
+"""The ledger of what a sink will never get although it was not refused: ranges of places, with the reason.
+
+Every place of a range holds no event any more, so a range never spans one that does. The rows of the sink ``JOURNAL``
+are what the journal itself lost before any sink could get it; a sink that comes later takes them over.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+
+from orchclient.core.gap import GapReason
+
+JOURNAL = ""
+
+
+@frozen
+class Expired:
+    """A range of places that a sink will not get, since when (UTC microseconds), and why."""
+
+    sink: str
+    first_seq: int
+    last_seq: int
+    reason: GapReason
+    since_us: int
+
+    @property
+    def count(self) -> int:
+        """How many events."""
+        return self.last_seq - self.first_seq + 1
+
+
+def add(con: sqlite3.Connection, sink: str, first_seq: int, last_seq: int, reason: GapReason, now_us: int) -> None:
+    """Note that a sink will not get the events of a range. The counters of ``sinks`` are the caller's."""
+    con.execute(
+        "INSERT OR REPLACE INTO gaps (sink, first_seq, last_seq, reason, since_us) VALUES (?, ?, ?, ?, ?)",
+        (sink, first_seq, last_seq, reason.value, now_us),
+    )
+
+
+def count(con: sqlite3.Connection, sink: str, after_seq: int, up_to_seq: int) -> int:
+    """How many places with ``after_seq < seq <= up_to_seq`` are noted for a sink."""
+    total: int = con.execute(
+        "SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM gaps "
+        "WHERE sink = ? AND first_seq > ? AND first_seq <= ?",
+        (sink, after_seq, up_to_seq),
+    ).fetchone()[0]
+    return total
+
+
+def without_reason(
+    con: sqlite3.Connection, sink: str, places: Iterable[int], after_seq: int
+) -> Iterator[tuple[int, int]]:
+    """The ranges between rising ``places`` that hold no event and are not noted for a sink yet."""
+    for place in places:
+        if place > after_seq + 1:
+            yield from _rest(con, sink, after_seq + 1, place - 1)
+        after_seq = place
+
+
+def _rest(con: sqlite3.Connection, sink: str, first_seq: int, last_seq: int) -> Iterator[tuple[int, int]]:
+    noted = con.execute(
+        "SELECT first_seq, last_seq FROM gaps WHERE sink = ? AND first_seq >= ? AND first_seq <= ? ORDER BY first_seq",
+        (sink, first_seq, last_seq),
+    ).fetchall()
+    for noted_first, noted_last in noted:
+        if noted_first > first_seq:
+            yield first_seq, noted_first - 1
+        first_seq = noted_last + 1
+    if first_seq <= last_seq:
+        yield first_seq, last_seq
+
+
+def take_over(con: sqlite3.Connection, sink: str, after_seq: int) -> int:
+    """Give a new sink what the journal had lost behind the place where it begins; how many events that are."""
+    con.execute(
+        "INSERT OR IGNORE INTO gaps (sink, first_seq, last_seq, reason, since_us) "
+        "SELECT ?, first_seq, last_seq, reason, since_us FROM gaps WHERE sink = ? AND first_seq > ?",
+        (sink, JOURNAL, after_seq),
+    )
+    return count(con, sink, after_seq, _END)
+
+
+_END = 2**63 - 1
+
+
+def expired(con: sqlite3.Connection, sink: str | None = None) -> Iterator[Expired]:
+    """What sinks will not get, newest first, of one sink or of all."""
+    rows = con.execute(
+        "SELECT sink, first_seq, last_seq, reason, since_us FROM gaps "
+        "WHERE sink <> :journal AND (:sink IS NULL OR sink = :sink) ORDER BY first_seq DESC",
+        {"journal": JOURNAL, "sink": sink},
+    )
+    return (Expired(name, first, last, GapReason(reason), since) for name, first, last, reason, since in rows)
