@@ -77,10 +77,14 @@ class Flusher:
                 return
             self._runners = tuple(self._runner(sink) for sink in self._sinks)
             self._housekeeper = Housekeeper(self._outbox, self._clock, self, retention_s=self._settings.retention_s)
-            for runner in self._runners:
-                runner.start()
-            self._housekeeper.start()
-            self.is_running = True
+            try:
+                for runner in self._runners:
+                    runner.start()
+                self._housekeeper.start()
+                self.is_running = True
+            except BaseException:  # an interrupt, or a busy outbox: the next record starts them all
+                self._ask_to_stop()
+                raise
 
     def _runner(self, sink: Sink) -> Runner:
         return Runner(
@@ -143,10 +147,15 @@ class Flusher:
         if not self.is_running:
             return
         until = self._clock.monotonic() + timeout_s
-        for runner in self._runners:
-            runner.ask_to_stop()
+        self._ask_to_stop()
         for runner in self._runners:
             runner.stop(until)
         if self._housekeeper is not None:
             self._housekeeper.stop(until)
         self._runners, self._housekeeper, self.is_running = (), None, False
+
+    def _ask_to_stop(self) -> None:
+        for runner in self._runners:
+            runner.ask_to_stop()
+        if self._housekeeper is not None:
+            self._housekeeper.ask_to_stop()

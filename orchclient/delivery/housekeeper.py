@@ -77,10 +77,14 @@ class Housekeeper:
             self._leads = True
             self._waker.wake()
 
-    def stop(self, until: float) -> None:
-        """End the thread by the monotonic time ``until``."""
+    def ask_to_stop(self) -> None:
+        """Finish the round under way, and no other."""
         self._stopping = True
         self._waker.wake()
+
+    def stop(self, until: float) -> None:
+        """End the thread by the monotonic time ``until``."""
+        self.ask_to_stop()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(until - self._clock.monotonic(), 0.05))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 
 class Waker:
-    """One sleeper, many wakers. A wake-up before the sleep is not lost."""
+    """One sleeper, many wakers. A wake-up before the sleep is not lost.
+
+    The bell is a queue in C, not an Event: a waker that is interrupted (KeyboardInterrupt) leaves no lock behind.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._is_awaited = False
         self._woken = False
 
@@ -17,14 +21,17 @@ class Waker:
         """End the current sleep, or the next one before it begins."""
         self._woken = True
         if self._is_awaited:
-            self._event.set()
+            self._is_awaited = False
+            self._bell.put(None)
 
     def sleep(self, seconds: float | None) -> None:
         """Sleep until woken, at most so long; None means until woken."""
-        self._event.clear()
+        while not self._bell.empty():  # rung while the last sleep ended
+            self._bell.get()
         self._is_awaited = True
         # Looked at after the flag is up: a waker either sees the flag or is seen here.
         if not self._woken:
-            self._event.wait(seconds)
+            with suppress(Empty):
+                self._bell.get(timeout=seconds)
         self._is_awaited = False
         self._woken = False

@@ -87,13 +87,13 @@ def park(
 
 
 def bury(con: sqlite3.Connection, sink: str, entry: Entry, attempts: int, reason: str, now_us: int) -> None:
-    """Make an event a dead letter: kept, itemised, and out of the way."""
-    con.execute(
-        "INSERT OR REPLACE INTO work (sink, state, seq, task, attempts, reason, since_us) "
+    """Make an event a dead letter: kept, itemised, and out of the way. Done twice, it is one all the same."""
+    buried = con.execute(
+        "INSERT OR IGNORE INTO work (sink, state, seq, task, attempts, reason, since_us) "
         "VALUES (?, 'dead', ?, ?, ?, ?, ?)",
         (sink, entry.seq, entry.task, attempts, reason, now_us),
-    )
-    _count(con, sink, "dead", 1)
+    ).rowcount
+    _count(con, sink, "dead", buried)
 
 
 def release(con: sqlite3.Connection, sink: str, entries: Iterable[Entry]) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError
 from orchclient.outbox import outbox as outbox_module
-from orchclient.outbox.gate import alone
+from orchclient.outbox.gate import Gate, alone
 from tests.faults.interrupts import CHANGES, harm_everywhere
 
 CHILD_HANGS_S = 20
@@ -290,14 +290,15 @@ def record_while_exiting(path: str) -> None:
 def interrupt_everywhere(directory: str, followers: int, change: str) -> None:
     """Tell who is harmed by an interrupt inside a record call."""
     CHANGES[change]()
-    for line in harm_everywhere(Path(directory), followers):
+    for line in harm_everywhere(Path(directory), followers, has_threads=change == "threads"):
         say(line)
     os._exit(0)  # threads that hang must not keep this process
 
 
-def hold_the_gate(path: str) -> None:
-    """Be alone at the gate, as a checkpoint is."""
-    with alone(path + ".gate"):
+def hold_the_gate(path: str, manner: str) -> None:
+    """Be alone at the gate, as a checkpoint is, or one of many, as a commit is."""
+    gate = Gate(path + ".gate")
+    with alone(gate.path) if manner == "alone" else gate.shared():
         say("held")
         sys.stdin.readline()
 

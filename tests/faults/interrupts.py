@@ -30,7 +30,7 @@ from orchclient.outbox.gate import is_locked_alone, lock_file
 from orchclient.outbox.writer import Writer
 
 PACKAGE = str(Path(orchclient.__file__).parent)
-WATCHED = (PACKAGE, "contextlib.py")
+WATCHED = (PACKAGE, "contextlib.py", "threading.py")
 CALLS = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
 AFTERWARDS = frozenset({"RESUME", "JUMP_BACKWARD"})
 HANG_S = 1.0  # in memory and alone, a record takes less than a millisecond
@@ -55,7 +55,7 @@ class Interruption:
         if caller is not None:
             self._last.pop(caller, None)
         file = frame.f_code.co_filename
-        if not file.startswith(PACKAGE) and not file.endswith(WATCHED[1]):
+        if not file.startswith(PACKAGE) and not file.endswith(WATCHED[1:]):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         self._last[frame] = "RESUME"  # of which nothing is told
@@ -77,10 +77,12 @@ class Interruption:
 class Scene:
     """A client whose main thread is interrupted while it records, for itself and for its followers."""
 
-    def __init__(self, path: Path, followers: int) -> None:
+    def __init__(self, path: Path, followers: int, *, has_threads: bool) -> None:
         self._path = path
-        self._client: Any = OrchestratorClient("agent", outbox=path, background=False)
-        self._client.update_task_status("task", "testing")
+        url = "http://127.0.0.1:9" if has_threads else None  # where nobody listens
+        self._client: Any = OrchestratorClient("agent", outbox=path, url=url, background=has_threads)
+        if not has_threads:  # else the interrupted call is the one that starts them
+            self._client.update_task_status("task", "testing")
         self._acknowledged: list[str] = []
         self._errors: list[str] = []
         self._is_over = threading.Event()
@@ -138,11 +140,16 @@ class Scene:
 
     def _harm(self) -> list[str]:
         with lock_file(f"{self._path}.gate") as gate:
-            harm = [] if self._followers or is_locked_alone(gate, 0) else ["the gate is still held"]
+            harm = [] if is_locked_alone(gate, HANG_S) else ["the gate is still held"]
         late = self._thread("late")
         late.start()
         hanging = still_at_work([*self._followers, late], HANG_S)
         harm += [f"{hanging} threads hang"] if hanging else []
+        closer = threading.Thread(target=self._client.close, args=(0,), daemon=True)
+        closer.start()
+        harm += ["close hangs"] if still_at_work([closer], HANG_S) else []
+        ours = [each for each in threading.enumerate() if each.name.startswith("orchclient-")]
+        harm += ["threads go on after close"] if still_at_work(ours, HANG_S) else []
         with closing(sqlite3.connect(self._path)) as con:
             stored = {id_ for (id_,) in con.execute("SELECT id FROM events")}
         lost = [id_ for id_ in self._acknowledged if id_ not in stored]
@@ -152,7 +159,7 @@ class Scene:
 def still_at_work(threads: list[threading.Thread], seconds: float) -> int:
     """How many of the threads that were started do not end in time."""
     until = time.monotonic() + seconds
-    begun = [thread for thread in threads if thread.ident is not None]
+    begun = [thread for thread in threads if thread.is_alive()]
     for thread in begun:
         thread.join(max(until - time.monotonic(), 0.0))
     return sum(thread.is_alive() for thread in begun)
@@ -178,14 +185,19 @@ def release_by_a_call() -> None:
     Writer.run = run  # type: ignore[method-assign]
 
 
-CHANGES = {"": lambda: None, "house": keep_house_at_every_call, "planted bug": release_by_a_call}
+CHANGES = {
+    "": lambda: None,
+    "threads": lambda: None,
+    "house": keep_house_at_every_call,
+    "planted bug": release_by_a_call,
+}
 
 
-def harm_everywhere(directory: Path, followers: int) -> Iterator[str]:
+def harm_everywhere(directory: Path, followers: int, *, has_threads: bool) -> Iterator[str]:
     """Interrupt the same call at one place after another, until there are no more or enough is known."""
     places = harmful = 0
     while harmful < ENOUGH:
-        where, harm = Scene(directory / f"{places}.db", followers).play(places + 1)
+        where, harm = Scene(directory / f"{places}.db", followers, has_threads=has_threads).play(places + 1)
         if not where:
             break
         places += 1

@@ -29,6 +29,7 @@ from attrs import Factory, define, frozen
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.runner import lock_path
+from orchclient.outbox import outbox as outbox_module
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
 
@@ -327,7 +328,7 @@ def test_threads_and_exit_handlers_record_until_the_client_is_closed_at_exit(out
     assert {told["thread"], told["handler"]} < set(ids_in(outbox_path))
 
 
-@pytest.mark.parametrize(("followers", "change"), [(0, ""), (3, ""), (0, "house")])
+@pytest.mark.parametrize(("followers", "change"), [(0, ""), (3, ""), (0, "house"), (0, "threads")])
 def test_an_interrupt_anywhere_in_a_record_call_harms_nobody(followers: int, change: str, memory: Path) -> None:
     with Program("interrupt_everywhere", str(memory), followers, change) as agent:
         *harmed, summary = agent.ended()
@@ -414,7 +415,7 @@ def test_a_process_that_is_stopped_while_it_checkpoints_does_not_block_a_record_
 ) -> None:
     client = make_client(background=False)
     client.update_task_status("task", "testing")
-    with Program("hold_the_gate", str(outbox_path)) as holder, ThreadPoolExecutor(1) as pool:
+    with Program("hold_the_gate", str(outbox_path), "alone") as holder, ThreadPoolExecutor(1) as pool:
         assert holder.line() == "held"
         holder.process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
@@ -423,6 +424,26 @@ def test_a_process_that_is_stopped_while_it_checkpoints_does_not_block_a_record_
         holder.process.send_signal(signal.SIGKILL)
         result.result(30)
         took_s = time.monotonic() - began
+    assert took_s < BUSY_S
+
+
+def test_a_process_that_is_stopped_while_it_commits_delays_checkpoints_and_nothing_else(
+    outbox_path: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(background=False)
+    store: Any = client._station._outbox._store  # type: ignore[union-attr]
+    client.update_task_status("task", "testing")
+    monkeypatch.setattr(outbox_module, "LOOK_AFTER", 1)
+    monkeypatch.setattr(outbox_module, "CHECKPOINT_AFTER", 20)
+    with Program("hold_the_gate", str(outbox_path), "shared") as holder:
+        assert holder.line() == "held"
+        holder.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        for _ in range(50):  # two of them want to checkpoint, wait a moment and leave it
+            client.update_task_status("task", "testing")
+        took_s = time.monotonic() - began
+        assert not store.checkpoint(wait=True)
+    assert store.checkpoint(wait=True)
     assert took_s < BUSY_S
 
 

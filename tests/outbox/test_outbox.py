@@ -15,7 +15,7 @@ from zlib import crc32
 
 import pytest
 
-from orchclient.core.errors import OutboxError, UnknownEvent
+from orchclient.core.errors import OutboxBusy, OutboxError, UnknownEvent
 from orchclient.core.events import Event
 from orchclient.core.ids import uuid7
 from orchclient.outbox import cursors, desk, folding, identity, journal, listing, migrations, retention
@@ -163,6 +163,32 @@ def test_a_record_whose_commit_failed_is_stored_once_when_it_is_tried_again(outb
 
     assert outbox._writer.run(commits_and_then_fails, True, True) == 1
     assert places(outbox) == [1]
+
+
+def test_a_dead_letter_whose_commit_was_stored_and_is_tried_again_counts_once(outbox: Outbox) -> None:
+    record(outbox)
+    outbox.write(lambda con: cursors.add_sink(con, "sink", "kind", "target", 0, from_beginning=True))
+
+    def bury(con: sqlite3.Connection) -> None:
+        entry = journal.read_one(con, 1)
+        assert entry is not None
+        desk.bury(con, "sink", entry, 1, "refused", 0)
+
+    outbox.write(bury)
+    outbox.write(bury)
+    [row] = outbox.query(cursors.sinks)
+    assert (row.dead, len(list(outbox.query(lambda con: list(desk.dead_letters(con)))))) == (1, 1)
+
+
+def test_a_signal_handler_that_interrupted_a_commit_is_refused_at_once_instead_of_waiting_for_itself(
+    outbox: Outbox,
+) -> None:
+    def interrupted(con: sqlite3.Connection) -> None:  # a handler runs in the interrupted thread, in the middle of it
+        with pytest.raises(OutboxBusy, match="signal handler"):
+            record(outbox)
+
+    outbox.write(interrupted)
+    assert record(outbox) == 1
 
 
 def _first_open(path: Path, start: threading.Barrier, codes: multiprocessing.Queue[str]) -> None:
