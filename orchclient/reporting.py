@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 
 from orchclient.core.events import EventType
 from orchclient.core.health import overall
@@ -14,6 +14,7 @@ from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.flush import Mark
 from orchclient.outbox import cursors, desk, folding, gaps, identity, journal, leadership
 from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.wal import WalReport
 
 _COUNTED = {
     "updates_sent": EventType.TASK_STATUS,
@@ -53,6 +54,7 @@ class OutboxReport:
     recorded: int
     kept: int
     sinks: tuple[SinkReport, ...]
+    wal: WalReport = field(factory=WalReport)
 
 
 @frozen

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from attrs import evolve
+
 from orchclient import __version__, config
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event
@@ -28,6 +30,7 @@ from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
+from orchclient.outbox.wal import wal_report
 from orchclient.reporting import FlushReport, OutboxReport, communication_stats, flush_report, outbox_report
 from orchclient.sinks.sink import Sink
 
@@ -82,7 +85,8 @@ class Station:
 
     def report(self) -> OutboxReport:
         """The outbox and each destination now."""
-        return self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
+        report = self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
+        return evolve(report, wal=wal_report(self.path))
 
     def query(self, question: Callable[[sqlite3.Connection], Any]) -> Any:
         """Ask a question of the outbox."""

@@ -9,7 +9,7 @@ from attrs import asdict, frozen
 
 from orchclient import config
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
-from orchclient.cli.output import ExitCode, emit, printable
+from orchclient.cli.output import ExitCode, emit, printable, size
 from orchclient.core.errors import OutboxError
 from orchclient.core.http import HttpReply
 from orchclient.delivery.election import is_held
@@ -77,6 +77,7 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
         report = station.report()
         yield Finding("ok", f"Outbox {report.path}: {report.recorded} events recorded, {report.kept} kept")
         yield _integrity(station)
+        yield from _wal(report)
         yield from _delivery(report)
     finally:
         station.close(0)
@@ -89,6 +90,15 @@ def _integrity(station: Station) -> Finding:
     if said == checkup.TOO_LONG:
         return Finding("ok", f"The file is too large to be checked within {CHECK_S:.0f} s")
     return Finding("problem", f"The file is damaged: {said}", "Copy it away together with its -wal, then ask for help.")
+
+
+def _wal(report: OutboxReport) -> Iterator[Finding]:
+    wal = report.wal
+    if wal.bytes > wal.limit:
+        cure = "Let the readers named below end; the next commits then cut it." if wal.held_by else ""
+        yield Finding("problem", f"The -wal has grown to {size(wal.bytes)}, its limit is {size(wal.limit)}", cure)
+    for holder in wal.held_by:
+        yield Finding("problem", f"{holder} the outbox", f"Let it go on, or end it: kill {holder.pid}")
 
 
 def _delivery(report: OutboxReport) -> Iterator[Finding]:

@@ -107,7 +107,18 @@ def _advice(report: OutboxReport, settings: config.Settings, configured: tuple[s
         lines.append("Mode is offline: events wait in the outbox. Unset ORCHCLIENT_MODE to deliver.")
     for sink in report.sinks:
         lines += _trouble(sink)
+    lines += _held(report)
     return ["\n".join(lines)] if lines else []
+
+
+def _held(report: OutboxReport) -> list[str]:
+    """Who keeps the -wal from shrinking, and who is stopped while others wait for it."""
+    wal = report.wal
+    lines = [f"{printable(str(holder))} the outbox: let it go on, or end it" for holder in wal.held_by]
+    if wal.bytes > wal.limit:
+        who = "" if lines else "; nobody who reads it can be seen right now"
+        lines.insert(0, f"The -wal has grown to {size(wal.bytes)}, its limit is {size(wal.limit)}{who}")
+    return lines
 
 
 def _trouble(sink: SinkReport) -> list[str]:

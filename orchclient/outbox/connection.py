@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from orchclient.core.errors import OutboxBusy, OutboxError, OutboxFull
 from orchclient.outbox.patience import BUSY_TOTAL_S, Patience
+from orchclient.outbox.wal import WAL_LIMIT
 
 T = TypeVar("T")
 
-JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 
 # auto_vacuum must come before journal_mode: after the switch to WAL it stays 0 in silence.
 _OF_THE_FILE = {"auto_vacuum": 2, "journal_mode": "wal"}
@@ -26,7 +26,7 @@ _EACH = {
     "mmap_size": 0,  # a file cut under a mapping kills the process
     "trusted_schema": 0,
     "recursive_triggers": 0,
-    "journal_size_limit": JOURNAL_SIZE_LIMIT,
+    "journal_size_limit": WAL_LIMIT,
     "temp_store": 2,
 }
 _FULL_CODES = {sqlite3.SQLITE_FULL}

@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from orchclient.core.errors import OutboxFull
-from orchclient.outbox import cursors, files, gaps, journal
+from orchclient.outbox import cursors, files, gaps, journal, wal
 
 MIB = 1_048_576
 RESERVE = 0.05
@@ -45,10 +45,15 @@ class Fullness:
 
 def fullness(con: sqlite3.Connection, path: str, limits: Limits) -> Fullness:
     """How full the outbox is now; costs the same at any number of events."""
-    pending, used, free = _pending(con), _used_bytes(con), files.free_bytes(Path(path))
+    pending, free = _pending(con), files.free_bytes(Path(path))
+    used, excess = _used_bytes(con), wal.excess_bytes(path)
+    in_wal = f" and {excess:,} too many in its -wal, kept there by {wal.readers(path)}" if excess else ""
     candidates = (
         Fullness(pending / limits.max_pending, f"{pending:,} events wait, the limit is {limits.max_pending:,}"),
-        Fullness(used / limits.max_bytes, f"it holds {used:,} bytes, the limit is {limits.max_bytes:,}"),
+        Fullness(
+            (used + excess) / limits.max_bytes,
+            f"it holds {used:,} bytes{in_wal}, the limit is {limits.max_bytes:,}",
+        ),
         Fullness(
             _shortage(free, limits.min_free_bytes),
             f"{free:,} bytes are free on its file system, {limits.min_free_bytes:,} must stay",

@@ -113,6 +113,8 @@ class Outbox:
     def _refuse_if_full(self, is_important: bool) -> None:
         """Delivered history goes first, superseded progress next; then ordinary events are refused, then everything."""
         if not self._writer.is_in_transaction:
+            if self._store.wal.is_over:  # it counts, and the reader that kept it may be gone
+                self._checkpoint(wait=False)
             self._make_room()
         self._fullness = self._measured()
         if self._fullness.refuses(is_important):
@@ -145,7 +147,7 @@ class Outbox:
             self.on_burden()
         if behind > (folding.BEHIND_AT_MOST if is_alone else FAR_BEHIND):
             self._fold(folding.SMALL_STEP)
-        if commits > (CHECKPOINT_AFTER if is_alone else CHECKPOINT_MYSELF_AFTER):
+        if commits > (CHECKPOINT_AFTER if is_alone else CHECKPOINT_MYSELF_AFTER) or self._store.wal.is_due:
             self._checkpoint(wait=True)
 
     def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
@@ -203,7 +205,7 @@ class Outbox:
         while self._fold(folding.STEP):
             pass
         commits = self._writer.commits.count
-        if commits > CHECKPOINT_AFTER:
+        if commits > CHECKPOINT_AFTER or self._store.wal.is_due:
             self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
 
     def _fold(self, step: int) -> bool:

@@ -32,6 +32,7 @@ from orchclient.outbox.connection import (
 from orchclient.outbox.gate import Gate, alone, is_locked_alone, lock_file
 from orchclient.outbox.migrations import is_current, migrate
 from orchclient.outbox.stillness import STILLNESS
+from orchclient.outbox.wal import Wal
 
 T = TypeVar("T")
 
@@ -108,6 +109,7 @@ class Store:
     def _open_files(self) -> sqlite3.Connection:
         files.prepare(self._origin.path, allow_network=self._origin.allow_network)  # never made by SQLite: its mode
         self._wal_path = self.path + "-wal"
+        self.wal = Wal(self.path)
         self._directory = os.path.dirname(self.path)
         self._unchanged = NEVER
         self.gate = Gate(self.path + ".gate")
@@ -236,7 +238,14 @@ class Store:
         # PASSIVE never waits for readers; the next writer restarts the -wal once everything is moved.
         if self._checkpointer is None:
             self._checkpointer = connect(self.path)
-        self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._checkpointer.execute("PRAGMA busy_timeout=0")
+        _, frames, moved = self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if moved < frames:
+            self.wal.note_held_back()
+            return
+        self.wal.note_moved()
+        if self.wal.is_over:  # a reader was in the way, or events are large
+            self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def recover(self, error: sqlite3.Error) -> None:
         """After an error of SQLite: take over from a damaged file, or open the files anew after an I/O error."""
