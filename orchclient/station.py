@@ -6,6 +6,7 @@ Below the public client, which it knows nothing of, and above the floors that do
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import socket
 import sqlite3
@@ -33,6 +34,8 @@ from orchclient.outbox.store import Origin
 from orchclient.outbox.wal import wal_report
 from orchclient.reporting import FlushReport, OutboxReport, communication_stats, flush_report, outbox_report
 from orchclient.sinks.sink import Sink
+
+log = logging.getLogger("orchclient")
 
 TransportFactory = Callable[[], Transport]
 Watch = Callable[[flushing.Progress], None]
@@ -64,7 +67,10 @@ class Station:
         """Store an event durably and see that somebody delivers it."""
         seq = self._outbox.record(event, status, synced)
         if self._background and not self._flusher.is_running:
-            self._start()
+            try:
+                self._start()
+            except OutboxError as error:  # the event is stored all the same; the next record tries again
+                log.warning("delivery cannot start yet: %s", error)
         return seq
 
     def _start(self) -> None:
@@ -72,7 +78,7 @@ class Station:
         self._flusher.start()
         self._outbox.on_burden = self._flusher.look
         # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
         self._flusher.notice()
 
     def task_state(self, task_id: str) -> TaskState | None:
@@ -128,14 +134,25 @@ class Station:
 
     def close(self, timeout_s: float | None = None) -> None:
         """Deliver for at most so long if that has a chance, then end the threads and close the file."""
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         timeout_s = self._shutdown_s if timeout_s is None else timeout_s
         until = self._clock.monotonic() + timeout_s
         promising = self._flusher.promising_names
-        if promising and timeout_s > 0:
-            self._wait(self._outbox.query(flushing.mark), timeout_s, promising, lambda progress: None)
-        self._flusher.stop(max(until - self._clock.monotonic(), 0.0))
-        self._outbox.close()
+        try:
+            if promising and timeout_s > 0:
+                self._wait(self._outbox.query(flushing.mark), timeout_s, promising, lambda progress: None)
+        except OutboxError as error:  # what is left stays in the outbox
+            log.warning("delivery at the end was given up: %s", error)
+        finally:
+            self._flusher.stop(max(until - self._clock.monotonic(), 0.0))
+            self._outbox.close()
+
+    def _close_at_exit(self) -> None:
+        """An end prints nothing on the agent's terminal, whatever the disk says."""
+        try:
+            self.close()
+        except OutboxError as error:
+            log.error("at the end: %s", error)
 
 
 STOP_S = 2.0

@@ -79,6 +79,8 @@ class Flusher:
             self._housekeeper = Housekeeper(self._outbox, self._clock, self, retention_s=self._settings.retention_s)
             try:
                 for runner in self._runners:
+                    runner.add_sink()
+                for runner in self._runners:
                     runner.start()
                 self._housekeeper.start()
                 self.is_running = True

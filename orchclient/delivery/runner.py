@@ -75,8 +75,8 @@ class Runner:
         worker = self._worker
         return not worker.breaker_is_open if worker else not self._stands_by
 
-    def start(self) -> None:
-        """Start the thread; at interpreter exit, when no thread can start, the outbox simply keeps everything."""
+    def add_sink(self) -> None:
+        """Give the sink its cursor, unless it has one. Raises ``OutboxError``."""
         self._outbox.write(
             lambda con: cursors.add_sink(
                 con,
@@ -87,6 +87,9 @@ class Runner:
                 from_beginning=self.sink.from_beginning,
             )
         )
+
+    def start(self) -> None:
+        """Start the thread; at interpreter exit, when no thread can start, the outbox simply keeps everything."""
         self._thread = threading.Thread(target=self._run, name=f"orchclient-{self.sink.name}", daemon=True)
         try:
             self._thread.start()
@@ -156,6 +159,7 @@ class Runner:
         self._stands_by = not self._election.stand()
         if self._stands_by:
             return None
+        self.add_sink()  # files that were replaced meanwhile may know nothing of it
         holder = Holder(os.getpid(), socket.gethostname(), self._agent, self._clock.now_us())
         epoch = self._outbox.write(lambda con: leadership.begin_epoch(con, self.sink.name, holder))
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))

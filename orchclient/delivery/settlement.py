@@ -62,7 +62,7 @@ class Exchange:
 
 
 class StaleEpoch(Exception):
-    """Raised inside a settling transaction to roll it back: another flusher was elected."""
+    """Raised inside a transaction to roll it back: another flusher was elected, or the file was replaced."""
 
 
 def sorted_out(

@@ -96,6 +96,13 @@ class Worker:
 
     def turn(self) -> float | None:
         """Do one step; seconds until the next one is due, 0 for at once, ``IDLE`` for when something is recorded."""
+        try:
+            return self._turn()
+        except StaleEpoch:
+            self.is_stale = True
+            return IDLE
+
+    def _turn(self) -> float | None:
         if self.is_stale or self.state is SinkState.DISABLED:
             return IDLE
         wait_s = self._not_before - self.clock.monotonic()
@@ -121,7 +128,7 @@ class Worker:
         def read(con: sqlite3.Connection) -> Selection:
             row = cursors.sink(con, self.sink.name)
             if row is None:
-                raise LookupError(f"sink {self.sink.name} has no row in outbox {self.outbox.path}")
+                raise StaleEpoch  # the file was replaced, and does not know this sink yet
             sources, now_us = identity.identities(con), self.clock.now_us()
             lane = desk.due_lane(con, row.name, now_us) if row.parked else None
             if lane is not None:
@@ -192,10 +199,7 @@ class Worker:
             Action.BISECT: self._bisect,
             Action.HALVE: self._halve,
         }
-        try:
-            act[exchange.verdict.action](exchange)
-        except StaleEpoch:
-            self.is_stale = True
+        act[exchange.verdict.action](exchange)
 
     def _settle_events(self, exchange: Exchange) -> None:
         conflict_seq = first_conflict(exchange)

@@ -39,7 +39,7 @@ class Store(Protocol):
     def salvage(self) -> None:
         """Bring what the lost files held into the files that the path names now."""
 
-    def recover(self, error: sqlite3.Error) -> None:
+    def recover(self, error: sqlite3.Error, *, is_certain: bool = False) -> None:
         """Make the connection fit for use again after an error of SQLite, if it can be."""
 
 
@@ -70,8 +70,10 @@ class Commits:
             try:
                 return self.try_commit(work, synced, is_single_statement, until)
             except sqlite3.Error as error:
-                self.recover_from(error)
-                raise
+                self._store.recover(error, is_certain=True)
+                if not is_damage(error):
+                    raise
+            return self.try_commit(work, synced, is_single_statement, until)
 
     def recover_from(self, error: BaseException | None) -> None:
         """After a failure that is told to somebody else, or told already: the next commit needs a sound connection."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
+from urllib.parse import quote
 
 from orchclient.core.errors import OutboxBusy, OutboxError, OutboxFull
 from orchclient.outbox.patience import BUSY_TOTAL_S, Patience
@@ -43,7 +44,9 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _configured(path: str, read_only: bool) -> sqlite3.Connection:
-    con = sqlite3.connect(path, timeout=BUSY_TOTAL_S, isolation_level=None, check_same_thread=False)
+    # Never made by SQLite, whose new files are open to the umask.
+    name = f"file:{quote(path)}?mode=rw"
+    con = sqlite3.connect(name, uri=True, timeout=BUSY_TOTAL_S, isolation_level=None, check_same_thread=False)
     try:
         if not _is_in_wal_mode(con):  # asked first: setting auto_vacuum to what it is writes a page, outside the gate
             for name, wanted in _OF_THE_FILE.items():
@@ -101,7 +104,7 @@ def primary_code(error: sqlite3.Error) -> int:
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def is_damage(error: BaseException | None) -> bool:
+def is_damage(error: BaseException | None) -> TypeGuard[sqlite3.Error]:
     """Whether SQLite says that the file is no sound database."""
     return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGE_CODES
 
@@ -111,9 +114,23 @@ def is_failed_sync(error: BaseException | None) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_FSYNC
 
 
+DISK_CODES = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+"""What SQLite says when the operating system refused something; a fresh connection may fare better."""
+
+
+def is_no_text(error: sqlite3.Error) -> bool:
+    """Whether a text that is not UTF-8 was read: bits flipped on the disk, and SQLite itself does not look."""
+    return getattr(error, "sqlite_errorcode", None) is None and str(error).startswith("Could not decode to UTF-8")
+
+
+def text_as_far_as_it_goes(raw: bytes) -> str:
+    """Text with U+FFFD where it is no UTF-8. A row's checksum does not fit such a text."""
+    return raw.decode(errors="replace")
+
+
 _CURES = {
     sqlite3.SQLITE_FULL: "the disk or quota is full: free space; nothing recorded before is lost",
-    sqlite3.SQLITE_IOERR: "the disk answered with an I/O error: check the disk, then run orchclient doctor",
+    sqlite3.SQLITE_IOERR: "the disk failed, or a quota is used up: check both, then run orchclient doctor",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: check that its directory exists and is yours",
     sqlite3.SQLITE_READONLY: "the file or its file system is read-only: make it writable or set ORCHCLIENT_DB",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: run orchclient doctor",

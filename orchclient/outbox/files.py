@@ -90,6 +90,8 @@ _CURES: dict[int, tuple[type[OutboxError], str]] = {
     errno.EROFS: (OutboxError, "mount the file system for writing"),
     errno.ENOSPC: (OutboxError, "free some space"),
     errno.EDQUOT: (OutboxError, "free some of your quota"),
+    errno.EIO: (OutboxError, "check the disk"),
+    errno.EMFILE: (OutboxError, "raise this process's limit of open files"),
     errno.ENOTDIR: (OutboxError, "a part of it is a file where a directory must be"),
     errno.ENAMETOOLONG: (OutboxError, "give a shorter name"),
     errno.ELOOP: (OutboxUnsafe, "remove the symbolic link"),
@@ -133,7 +135,7 @@ def prepare(path: Path, *, allow_network: bool = False) -> Path:
     (``allow_network`` permits these); ``OutboxError`` for what the operating system refuses.
     """
     _refuse_no_name(path)
-    with _translated(path):
+    with translated(path):
         canonical = Path(os.path.realpath(path.parent), path.name)
         _refuse_long_name(canonical)
         if not allow_network:
@@ -282,7 +284,8 @@ def _widen(path: Path, mode: int) -> None:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
+    """The operating system's errors as ours, with the path and the cure, and the cause kept."""
     try:
         yield
     except OSError as error:
@@ -297,7 +300,7 @@ def create_lock_file(path: Path) -> int:
     The caller owns it. It is not inherited by programs that are started. Raises ``OutboxUnsafe`` for anything but a
     regular file of ours that nobody else can open, and ``OutboxError`` for what the operating system refuses.
     """
-    with _translated(path):
+    with translated(path):
         _refuse_by(_FILE_RULES, path)  # before the open, which would have effects on a device
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
         try:
@@ -360,6 +363,6 @@ def free_bytes(path: Path) -> int:
 
     Quotas do not show. Raises ``OutboxError`` if it cannot be told.
     """
-    with _translated(path):
+    with translated(path):
         system = os.statvfs(path)
     return system.f_bavail * system.f_frsize

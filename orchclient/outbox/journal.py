@@ -85,6 +85,7 @@ class Append:
         if self._ran:
             stored = _seq_of(con, event.id)
             if stored:
+                known.needs_sync |= self._synced  # the commit that stored it may have failed at its sync
                 return stored
         self._ran = True
         seq: int = con.execute(_INSERT, event).lastrowid  # type: ignore[assignment]

@@ -65,9 +65,13 @@ class Outbox:
         self.on_fork: Callable[[], None] | None = None  # called in a forked child
         _LIVE.add(self)  # before it is open, so that no fork overlooks it
         self._store.open()
-        self._fullness = self._measured()
-        self._known.last_seq = self.query(journal.last_seq)
-        self._folded_seq = self.query(folding.folded_seq)
+        try:
+            self._fullness = self._measured()
+            self._known.last_seq = self.query(journal.last_seq)
+            self._folded_seq = self.query(folding.folded_seq)
+        except BaseException:
+            self._store.close()
+            raise
 
     @property
     def path(self) -> str:
@@ -163,19 +167,20 @@ class Outbox:
         try:
             return self._store.query(question)
         except OutboxError as error:
-            if not is_damage(error.__cause__):
+            if self._writer.is_led_by_me or (self._store.is_open and not is_damage(error.__cause__)):
                 raise
-            self._leave_damaged(error, generation)
+            self._mend(error, generation)
             return self._store.query(question)
 
-    def _leave_damaged(self, error: OutboxError, generation: int) -> None:
-        """Take over from a file that a question found damaged, unless another thread did so meanwhile."""
+    def _mend(self, error: OutboxError, generation: int) -> None:
+        """Take over from a file that a question found damaged, unless another thread did so; open what is closed."""
         if not self._writer.acquire():
             raise error
         try:
-            if self._store.generation == generation and isinstance(error.__cause__, sqlite3.Error):
-                self._store.recover(error.__cause__)
+            if self._store.generation == generation and is_damage(error.__cause__):
+                self._store.recover(error.__cause__, is_certain=True)
                 self._known.forget()
+            self._store.connection()
         finally:
             self._writer.release()
 

@@ -10,25 +10,76 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 from zlib import crc32
 
 from orchclient.core.timestamps import rfc3339
 from orchclient.outbox import folding, identity, journal
+from orchclient.outbox.connection import text_as_far_as_it_goes
 
 log = logging.getLogger("orchclient")
 
 _EVENT = "id, task, agent, type, priority, recorded_us, crc, body"
 
 
+_SET = ("-wal", "-shm", "")
+
+
 def set_aside(path: str, now_us: int) -> str:
-    """Rename a file and its companions together; the new name."""
-    aside = f"{path}.damaged-{rfc3339(now_us).replace(':', '')}"
-    for suffix in ("-wal", "-shm", ""):
+    """Rename a file and its companions together; the new name, which nothing had before."""
+    aside = _free_name(f"{path}.damaged-{rfc3339(now_us).replace(':', '')}")
+    for suffix in _SET:
         if os.path.lexists(path + suffix):
             os.rename(path + suffix, aside + suffix)
     return aside
+
+
+def _free_name(name: str) -> str:
+    candidates = (f"{name}-{n}" if n > 1 else name for n in count(1))
+    return next(free for free in candidates if not any(os.path.lexists(free + suffix) for suffix in _SET))
+
+
+def refuse_unreadable(path: str) -> None:
+    """Raise ``OSError`` when the disk cannot read the file's beginning: then the disk is in trouble, not the file.
+
+    SQLite says of both that the file is malformed. May be called only when this process has closed its connections,
+    or will not use them any more: closing the descriptor drops their locks.
+    """
+    with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+        file.read(4096)
+
+
+def announce_damaged(path: str, aside: str, error: BaseException, copied: int) -> None:
+    """Say loudly what happened to damaged files."""
+    log.error(
+        "outbox %s was damaged (%s): set aside as %s; %d events could be read from it and go on under a new "
+        "source. Recording goes on. Run orchclient doctor, and check the disk.",
+        path,
+        error,
+        aside,
+        copied,
+    )
+
+
+def announce_lost(path: str, copied: int) -> None:
+    """Say loudly what happened to files that were taken away."""
+    log.error(
+        "outbox %s: its files were removed or replaced while in use; %d undelivered events were copied into the file "
+        "that is there now, under a new source. Find out what removes it.",
+        path,
+        copied,
+    )
+
+
+def copy_lost(ghost: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
+    """Copy what ``con`` lacks out of files that have no name any more."""
+    try:
+        return copy_undelivered(ghost, con, source, now_us)
+    except sqlite3.Error:  # another process found them damaged, and set them aside
+        return copy_readable(ghost, con, source, now_us)
 
 
 def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
@@ -63,17 +114,23 @@ def _copy_tables(ghost: sqlite3.Connection, con: sqlite3.Connection) -> None:
     con.executemany("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", tasks.fetchall())
     tallies = ghost.execute("SELECT agent, type, count, last_us FROM tallies")
     con.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", tallies.fetchall())
-    sinks = ghost.execute("SELECT name, kind, 0, 0, created_us FROM sinks")
-    con.executemany(
-        "INSERT OR IGNORE INTO sinks (name, kind, start_seq, cursor, created_us) VALUES (?, ?, ?, ?, ?)",
-        sinks.fetchall(),
-    )
+    _copy_sinks(ghost, con)
     con.execute("UPDATE meta SET value = ? WHERE key = 'folded_seq'", (journal.last_seq(con),))
+
+
+def _copy_sinks(old: sqlite3.Connection, con: sqlite3.Connection) -> None:
+    """Each known sink gets everything that was copied: what it has already, it answers as a duplicate."""
+    sinks = old.execute("SELECT name, kind, 0, 0, created_us FROM sinks").fetchall()
+    con.executemany(
+        "INSERT OR IGNORE INTO sinks (name, kind, start_seq, cursor, created_us) VALUES (?, ?, ?, ?, ?)", sinks
+    )
 
 
 def opened_aside(aside: str) -> sqlite3.Connection:
     """A set-aside file, to be read."""
-    return sqlite3.connect(f"file:{quote(aside)}?mode=ro", uri=True, isolation_level=None)
+    con = sqlite3.connect(f"file:{quote(aside)}?mode=ro", uri=True, isolation_level=None)
+    con.text_factory = text_as_far_as_it_goes
+    return con
 
 
 def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
@@ -86,6 +143,8 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
     rows = [row for row in readable if row[0] not in present and crc32(row[-1].encode()) == row[-2]]
     identity.renew(con, source, journal.last_seq(con) + 1, now_us, "damaged")
     con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    with suppress(sqlite3.Error):  # else they come when they stand for election
+        _copy_sinks(damaged, con)
     return len(rows)
 
 

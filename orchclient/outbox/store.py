@@ -11,8 +11,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,11 +22,14 @@ from orchclient.core.errors import OutboxError
 from orchclient.core.ids import uuid7
 from orchclient.outbox import files, identity
 from orchclient.outbox.connection import (
+    DISK_CODES,
     connect,
     is_damage,
     is_failed_sync,
+    is_no_text,
     primary_code,
     retry_busy,
+    text_as_far_as_it_goes,
     translated,
 )
 from orchclient.outbox.gate import Gate, alone, is_locked_alone, lock_file
@@ -35,6 +38,8 @@ from orchclient.outbox.stillness import STILLNESS
 from orchclient.outbox.wal import Wal
 
 T = TypeVar("T")
+Copy = Callable[[sqlite3.Connection, sqlite3.Connection, str, int], int]
+"""Copies what the second connection lacks from the first, under a new source, at an instant; how many events."""
 
 TIME_STEP_NS = 100_000_000
 CHECKPOINT_TOTAL_S = 0.5
@@ -50,8 +55,21 @@ def _in_one_state(con: sqlite3.Connection, question: Callable[[sqlite3.Connectio
     con.execute("BEGIN")
     try:
         return question(con)
+    except sqlite3.OperationalError as error:
+        if not is_no_text(error):
+            raise
+        con.text_factory = text_as_far_as_it_goes
+        return question(con)
     finally:
-        con.execute("COMMIT")
+        con.text_factory = str
+        if con.in_transaction:  # an I/O error has ended it
+            con.execute("ROLLBACK")
+
+
+def _close_all(idle: list[sqlite3.Connection]) -> None:
+    with suppress(IndexError):  # other threads take from it too
+        while True:
+            idle.pop().close()
 
 
 def _is_empty(path: str) -> bool:
@@ -85,6 +103,8 @@ class Store:
         self._con: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._idle: list[sqlite3.Connection] = []
+        self._ghosts: list[sqlite3.Connection] = []  # of lost files, until their events are in the file at the path
+        self._asides: list[tuple[str, BaseException]] = []  # set aside, and why: until their events are in it too
         self._pid = 0  # the process that opened it
 
     def open(self) -> sqlite3.Connection:
@@ -92,21 +112,42 @@ class Store:
         with self._opening:
             if self._con is None:
                 with STILLNESS:
-                    self._con = self._open()
+                    self._con = self._open_adopted() if self._ghosts else self._open()
             return self._con
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection to write with; if not, the next write opens one."""
+        return self._con is not None
 
     def _open(self) -> sqlite3.Connection:
         """Open the files; damaged ones are set aside and what can be read of them is taken over."""
         self.path = str(files.prepare(self._origin.path, allow_network=self._origin.allow_network))
         was_an_outbox = os.path.lexists(self.path + ".gate")
         try:
-            return self._open_files()
+            con = self._open_files()
         except OutboxError as error:
-            if was_an_outbox and is_damage(error.__cause__):
-                return self._replace_damaged(error)
-            raise
+            if not (was_an_outbox and is_damage(error.__cause__)):
+                raise
+            con = self._open_damaged(error)
+        self._take_over(con)
+        return con
+
+    def _open_damaged(self, error: OutboxError) -> sqlite3.Connection:
+        """Open files that seem to be damaged: once more as they are, since a read error of the disk looks the same."""
+        found = files.identity(self.path)
+        try:
+            return self._open_files()
+        except OutboxError as again:
+            if not is_damage(again.__cause__):
+                raise
+        return self._replace_damaged(error.__cause__ or error, found)
 
     def _open_files(self) -> sqlite3.Connection:
+        with files.translated(self._origin.path):
+            return self._open_prepared()
+
+    def _open_prepared(self) -> sqlite3.Connection:
         files.prepare(self._origin.path, allow_network=self._origin.allow_network)  # never made by SQLite: its mode
         self._wal_path = self.path + "-wal"
         self.wal = Wal(self.path)
@@ -124,6 +165,7 @@ class Store:
             raise
         try:
             with translated(self.path):
+                con.text_factory = text_as_far_as_it_goes
                 self._make_ready(con)
                 self._files = self._named_files()
                 con.execute("PRAGMA busy_timeout=0")  # a commit that met a lock lets go of the gate, then waits
@@ -187,16 +229,34 @@ class Store:
         log.error("outbox %s: the disk failed to sync it; all in doubt was written again. Check the disk.", self.path)
 
     def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask a question of one consistent state, on a reading connection; BUSY is waited out, errors are ours."""
+        """Ask a question of one consistent state, on a reading connection; BUSY is waited out, errors are ours.
+
+        After an I/O error it is asked once more, on a fresh connection: a disk may have had one bad moment.
+        """
         if self._pid != os.getpid():
             self.connection()
-        idle = self._idle
         with STILLNESS, translated(self.path):
-            con = idle.pop() if idle else connect(self.path, read_only=True)
             try:
-                return retry_busy(lambda: _in_one_state(con, question))
-            finally:
+                return self._ask(question)
+            except sqlite3.Error as error:
+                if primary_code(error) not in DISK_CODES and not is_damage(error):
+                    raise
+            return self._ask(question)
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        idle, is_fit = self._idle, True
+        con = idle.pop() if idle else connect(self.path, read_only=True)
+        try:
+            return retry_busy(lambda: _in_one_state(con, question))
+        except sqlite3.Error as error:
+            is_fit = primary_code(error) not in DISK_CODES and not is_damage(error)
+            raise
+        finally:
+            if is_fit:
                 idle.append(con)
+            else:  # nor are the others: what they believe of the file may be wrong
+                con.close()
+                _close_all(idle)
 
     def _named_files(self) -> tuple[int, int, int, int]:
         wal, database = os.lstat(self._wal_path), os.lstat(self.path)
@@ -216,8 +276,11 @@ class Store:
             if seen == self._unchanged:
                 return True
             is_intact = self._named_files() == self._files
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:  # a disk with a bad moment tells nothing about names: the next commit looks again
+            self._unchanged = NEVER
+            return True
         # Older kernels set times in steps of up to 10 ms: two changes in one step look like one.
         self._unchanged = seen if is_intact and time.time_ns() - seen[0] > TIME_STEP_NS else NEVER
         return is_intact
@@ -247,14 +310,22 @@ class Store:
         if self.wal.is_over:  # a reader was in the way, or events are large
             self._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def recover(self, error: sqlite3.Error) -> None:
-        """After an error of SQLite: take over from a damaged file, or open the files anew after an I/O error."""
-        if is_damage(error):
+    def recover(self, error: sqlite3.Error, *, is_certain: bool = False) -> None:
+        """After an error of SQLite: open the files anew after an I/O error, take over from a damaged file.
+
+        A disk that could not be read for a moment looks like a damaged file, so damage counts only when fresh
+        connections met it too: ``is_certain``.
+        """
+        if is_damage(error) and is_certain:
             self._inherited += self._idle  # they may be in use
             self._close_connections()
-            self._con = self._replace_damaged(error)
-        elif primary_code(error) == sqlite3.SQLITE_IOERR:
-            # Nothing that the connection believes of the file can be trusted.
+            _, ino, _, dev = self._files
+            con = self._replace_damaged(error, files.FileIdentity(dev, ino))
+            self._take_over(con)
+            self._con = con
+        elif is_damage(error) or primary_code(error) in DISK_CODES:
+            # Nothing that the connection believes of the file can be trusted, and one that was opened while the file
+            # could not be written stays read-only.
             if is_failed_sync(error) and self._con is not None:
                 self._doubtful, self._con = self._con, None
             elif self._doubtful is None:
@@ -267,68 +338,81 @@ class Store:
                 con.close()
         self.gate.close()
 
-    def _replace_damaged(self, error: BaseException) -> sqlite3.Connection:
+    def _replace_damaged(self, error: BaseException, found: files.FileIdentity | None) -> sqlite3.Connection:
+        """Set damaged files aside and open new ones; what can be read of the old ones is owed to them."""
         from orchclient.outbox import salvage  # rare: only when a file is damaged
 
-        with alone(self.path + ".salvage", SALVAGE_TOTAL_S):  # other processes meet the same damage
-            aside = salvage.set_aside(self.path, self._origin.now_us())
-            con = self._open_files()
-            source, now_us = self.new_identity()
-            with self.gate.shared(), translated(self.path), con:
-                retry_busy(lambda: con.execute("BEGIN IMMEDIATE"))
-                with closing(salvage.opened_aside(aside)) as damaged:
-                    copied = salvage.copy_readable(damaged, con, source, now_us)
-        log.error(
-            "outbox %s was damaged (%s): set aside as %s; %d events could be read from it and go on under a new "
-            "source. Recording goes on. Run orchclient doctor, and check the disk.",
-            self.path,
-            error,
-            aside,
-            copied,
-        )
-        return con
+        with self._salvaging():
+            if files.identity(self.path) == found:  # else another process met the same damage, and replaced them
+                salvage.refuse_unreadable(self.path)
+                self._asides.append((salvage.set_aside(self.path, self._origin.now_us()), error))
+            return self._open_files()
+
+    @contextmanager
+    def _salvaging(self) -> Iterator[None]:
+        """Alone among the processes that find the same damage or loss at the same time."""
+        with files.translated(self._origin.path), alone(self.path + ".salvage", SALVAGE_TOTAL_S):
+            yield
+
+    def _take_over(self, con: sqlite3.Connection) -> None:
+        """Bring what lost and damaged files held into the file that is open. What fails is tried again at the next."""
+        from orchclient.outbox import salvage
+
+        try:
+            while self._asides:
+                aside, error = self._asides[-1]
+                with translated(aside), closing(salvage.opened_aside(aside)) as damaged:
+                    copied = self._copied(con, damaged, salvage.copy_readable)
+                self._asides.pop()
+                salvage.announce_damaged(self.path, aside, error, copied)
+            while self._ghosts:
+                copied = self._copied(con, self._ghosts[-1], salvage.copy_lost)
+                self._ghosts.pop().close()
+                salvage.announce_lost(self.path, copied)
+        except BaseException:
+            con.close()
+            self.gate.close()
+            raise
+
+    def _copied(self, con: sqlite3.Connection, old: sqlite3.Connection, copy: Copy) -> int:
+        source, now_us = self.new_identity()
+        with self.gate.shared(), translated(self.path), con:
+            retry_busy(lambda: con.execute("BEGIN IMMEDIATE"))
+            return copy(old, con, source, now_us)
 
     def salvage(self) -> None:
         """Bring what the lost files held into the file that the path names now, a new one if need be."""
-        from orchclient.outbox import salvage  # rare: only when files were taken away
-
         ghost, self._con = self._con, None
         if ghost is None:
             raise OutboxError(f"outbox {self.path}: its files were taken away while it was being opened; try again")
+        self._ghosts.append(ghost)
         self.gate.close()
         self._inherited += self._idle  # they may be in use, and read the ghost
-        with alone(self.path + ".salvage", SALVAGE_TOTAL_S):  # other processes find the same loss at the same time
-            aside, con = self._adopt()
-            source, now_us = self.new_identity()
-            with self.gate.shared(), translated(self.path), con:
-                retry_busy(lambda: con.execute("BEGIN IMMEDIATE"))
-                try:
-                    copied = salvage.copy_undelivered(ghost, con, source, now_us)
-                except sqlite3.Error:  # another process found them damaged, and set them aside
-                    copied = salvage.copy_readable(ghost, con, source, now_us)
-        self._con = con
-        ghost.close()
-        log.error(
-            "outbox %s: its files were removed or replaced while in use; %s%d undelivered events were copied into the "
-            "file that is there now, under a new source. Find out what removes it.",
-            self.path,
-            f"what was left is set aside as {aside}; " if aside else "",
-            copied,
-        )
+        self.connection()
 
-    def _adopt(self) -> tuple[str, sqlite3.Connection]:
+    def _open_adopted(self) -> sqlite3.Connection:
+        with self._salvaging():
+            con = self._adopt()
+            self._take_over(con)
+        return con
+
+    def _adopt(self) -> sqlite3.Connection:
         """Open what the path names now. A set that is not whole, or no outbox, is set aside first.
 
         Not by ``_open``, which takes damaged files over itself: it would wait for the lock that is held here.
         """
         from orchclient.outbox import salvage
 
-        aside = salvage.set_aside(self.path, self._origin.now_us()) if self._holds_part_of_ours() else ""
+        if self._holds_part_of_ours():
+            salvage.set_aside(self.path, self._origin.now_us())
         try:
-            return aside, self._open_files()
-        except OutboxError:
-            aside = salvage.set_aside(self.path, self._origin.now_us())
-            return aside, self._open_files()
+            return self._open_files()
+        except OutboxError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) or (isinstance(cause, sqlite3.Error) and not is_damage(cause)):
+                raise
+            salvage.set_aside(self.path, self._origin.now_us())
+            return self._open_files()
 
     def _holds_part_of_ours(self) -> bool:
         """Whether the path names some of our files: a database without its -wal, or a -wal without its database."""
@@ -346,20 +430,24 @@ class Store:
 
         Using, closing or collecting an inherited connection would drop the parent's locks on the files.
         """
-        self._inherited += [self._con, self._doubtful, self._checkpointer, *self._idle]
+        self._inherited += [self._con, self._doubtful, self._checkpointer, *self._idle, *self._ghosts]
         self._con = self._doubtful = self._checkpointer = None
-        self._idle = []
+        self._idle, self._ghosts, self._asides = [], [], []  # what is owed, the parent pays
         self._opening = threading.Lock()
         if self._pid:
             self.gate.close()
 
     def close(self) -> None:
         """Close every connection and lock file."""
-        self._is_closed = True
         with suppress(OutboxError):  # told to whoever recorded
             self._end_doubt()
-        for con in (*self._idle, self._checkpointer, self._doubtful, self._con):
+        if self._ghosts or self._asides:
+            with suppress(OutboxError):  # the last moment for events that have no other place
+                self.connection()
+        self._is_closed = True
+        for con in (*self._idle, self._checkpointer, self._doubtful, self._con, *self._ghosts):
             if con is not None:
-                con.close()
+                with suppress(sqlite3.Error):
+                    con.close()
         self._idle, self._checkpointer, self._con = [], None, None
         self.gate.close()

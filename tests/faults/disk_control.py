@@ -23,6 +23,7 @@ class Kind(IntFlag):
     MAKE = 64
     LOOK = 128
     LOCK = 256
+    READ = 512
 
 
 CHANGES = Kind.OPEN | Kind.WRITE | Kind.TRUNCATE | Kind.SYNC | Kind.UNLINK | Kind.RENAME | Kind.MAKE

@@ -6,7 +6,7 @@
 #include <sys/types.h>
 
 /* Kinds of operation, as bits: a fault names the kinds that it may hit. */
-enum { OPEN = 1, WRITE = 2, TRUNCATE = 4, SYNC = 8, UNLINK = 16, RENAME = 32, MAKE = 64, LOOK = 128, LOCK = 256 };
+enum { OPEN = 1, WRITE = 2, TRUNCATE = 4, SYNC = 8, UNLINK = 16, RENAME = 32, MAKE = 64, LOOK = 128, LOCK = 256, READ = 512 };
 
 struct verdict {
   int error;  /* 0: go on */
