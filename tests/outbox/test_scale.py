@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,11 +99,11 @@ class Agreeable:
     def close(self) -> None: ...
 
 
-def settle(outbox: Outbox) -> Callable[[], object]:
+def settle(outbox: Outbox, batch: int = BATCH) -> Callable[[], object]:
     """Turns of a worker: read the next batch, send it, settle it."""
     epoch = outbox.write(lambda con: leadership.begin_epoch(con, "orchestrator", Holder(1, "h", "a", 0)))
     sink = OrchestratorSink("http://127.0.0.1:9", lambda: None)
-    worker = Worker(outbox, sink, Agreeable(), SystemClock(), epoch, limit=BatchLimit(BATCH, max_events=BATCH))
+    worker = Worker(outbox, sink, Agreeable(), SystemClock(), epoch, limit=BatchLimit(batch, max_events=batch))
     worker._greeted = True
     return worker.turn
 
@@ -277,6 +278,34 @@ def crowd(con: sqlite3.Connection, lanes: int, due_us: int) -> None:
     con.execute("UPDATE sinks SET parked = ?", (lanes,))
 
 
+def peak_bytes(path: Path) -> int:
+    """The most memory of Python that a turn and the reports need, with everything pending."""
+    with OrchestratorClient("a", outbox=path, mode="offline", background=False) as client:
+        outbox = client._station._outbox  # type: ignore[union-attr]
+        outbox.write(lambda con: con.execute("UPDATE sinks SET cursor = 0"))
+        turn = settle(outbox, batch=500)
+        turn()  # what is imported and compiled once
+        tracemalloc.start()
+        try:
+            turn()
+            client.health()
+            client.get_communication_stats()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.fixture
+def thousand(tmp_path: Path) -> Path:
+    path = tmp_path / "thousand" / "outbox.db"
+    fill(path, 1000)
+    return path
+
+
+def test_a_turn_needs_the_same_memory_with_any_backlog(filled: dict[int, Path], thousand: Path) -> None:
+    assert peak_bytes(filled[MANY]) <= peak_bytes(thousand) * 1.5
+
+
 # --- The count can tell ----------------------------------------------------------------------------------------------
 
 
@@ -290,3 +319,11 @@ def test_a_planted_scan_is_counted(filled: dict[int, Path], monkeypatch: pytest.
         for count in (FEW, MANY)
     )
     assert many > 1000 * few
+
+
+def test_a_planted_hoard_is_seen(filled: dict[int, Path], thousand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[journal.Entry]:
+        return list(journal.read_range(con, after_seq, journal.MAX_SEQ))[: limit.events]
+
+    monkeypatch.setattr(journal, "read_next", read_all)
+    assert peak_bytes(filled[MANY]) > peak_bytes(thousand) * 10
