@@ -11,7 +11,6 @@ import re
 import stat
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -282,6 +281,8 @@ def default_db() -> Path:
 def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
     for name in values:
         if name not in _SETTINGS:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, _SETTINGS, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_SETTINGS)}"
             raise ConfigError(f"unknown setting {name!r} ({origin}); {hint}")

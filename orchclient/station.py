@@ -10,10 +10,9 @@ import logging
 import os
 import socket
 import sqlite3
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
@@ -25,7 +24,6 @@ from orchclient.core.task_state import TaskState
 from orchclient.delivery import flush as flushing
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.flusher import Flusher, FlusherSettings
-from orchclient.delivery.transport import HttpTransport, Transport
 from orchclient.outbox import cursors, folding
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.limits import Limits
@@ -33,11 +31,14 @@ from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 from orchclient.outbox.wal import wal_report
 from orchclient.reporting import FlushReport, OutboxReport, communication_stats, flush_report, outbox_report
-from orchclient.sinks.sink import Sink
+
+if TYPE_CHECKING:
+    from orchclient.delivery.transport import HttpTransport, Transport
+    from orchclient.sinks.sink import Sink
 
 log = logging.getLogger("orchclient")
 
-TransportFactory = Callable[[], Transport]
+TransportFactory = Callable[[], "Transport"]
 Watch = Callable[[flushing.Progress], None]
 
 
@@ -218,7 +219,7 @@ def open_station(
     )
     origin = Origin(
         settings.db or config.default_db(),
-        lambda: str(uuid.uuid4()),
+        _random_source,
         clock.now_us,
         settings.allow_network_filesystem,
     )
@@ -233,6 +234,12 @@ def open_station(
         ),
     )
     return Station(outbox, flusher, clock, background=background, shutdown_s=settings.shutdown_timeout)
+
+
+def _random_source() -> str:
+    import uuid  # only for a new file
+
+    return str(uuid.uuid4())
 
 
 def configured_sinks(settings: config.Settings, secrets: KnownSecrets) -> list[Sink]:
@@ -254,6 +261,7 @@ def default_agent() -> str:
 def http_transport(settings: config.Settings) -> HttpTransport:
     """What requests are sent with, as the settings say. Called by the thread that delivers, which pays for requests."""
     import orchclient.delivery.http.adapter  # noqa: F401
+    from orchclient.delivery.transport import HttpTransport
 
     proxy = settings.proxy.reveal() if settings.proxy else None
     proxies = {"http": proxy, "https": proxy} if proxy else None

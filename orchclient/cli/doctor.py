@@ -12,8 +12,7 @@ from orchclient.cli.opening import json_option, open_existing, outbox_path, sett
 from orchclient.cli.output import ExitCode, emit, printable, size
 from orchclient.core.errors import OutboxError
 from orchclient.core.http import HttpReply
-from orchclient.delivery.election import is_held
-from orchclient.delivery.runner import lock_path
+from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import checkup
 from orchclient.reporting import OutboxReport
 from orchclient.station import Station, configured_sinks, http_transport

@@ -13,8 +13,7 @@ from orchclient.cli.opening import json_option, open_existing, outbox_path, sett
 from orchclient.cli.output import age, emit, number, plural, printable, size, table
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
-from orchclient.delivery.election import is_held
-from orchclient.delivery.runner import lock_path
+from orchclient.delivery.election import is_held, lock_path
 from orchclient.reporting import OutboxReport, SinkReport
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
@@ -207,6 +206,8 @@ def retry_after_s(value: str | None, now_us: int) -> float:
 
 
 def _seconds_until(http_date: str, now_us: int) -> float:
+    from email.utils import parsedate_to_datetime  # a heavy module for a rare header
+
     moment = parsedate_to_datetime(http_date)
     if moment.tzinfo is None:
         raise ValueError("a date without a zone")

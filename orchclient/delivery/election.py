@@ -13,6 +13,11 @@ from pathlib import Path
 from orchclient.outbox.files import create_lock_file
 
 
+def lock_path(outbox_path: str, sink: str) -> str:
+    """The side file whose lock elects the flusher of a sink."""
+    return f"{outbox_path}.flusher-{sink}"
+
+
 class Election:
     """The lock of one sink. ``path`` is the lock file."""
 

@@ -9,8 +9,7 @@ from attrs import frozen
 
 from orchclient.core.policy import RETRY_AFTER_CAP_S
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.election import is_held
-from orchclient.delivery.runner import lock_path
+from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import attempts, cursors, desk, journal, leadership
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.outbox import Outbox

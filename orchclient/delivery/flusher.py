@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
@@ -14,9 +15,11 @@ from orchclient.core.policy import Redact, as_it_is
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.housekeeper import Housekeeper
 from orchclient.delivery.runner import Runner
-from orchclient.delivery.transport import Transport
 from orchclient.outbox.outbox import Outbox
-from orchclient.sinks.sink import Sink
+
+if TYPE_CHECKING:
+    from orchclient.delivery.transport import Transport
+    from orchclient.sinks.sink import Sink
 
 
 @frozen

@@ -8,28 +8,26 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orchclient.core.errors import OutboxError
-from orchclient.core.policy import Redact
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.election import Election
-from orchclient.delivery.transport import Transport
+from orchclient.delivery.election import Election, lock_path
 from orchclient.delivery.waker import Waker
-from orchclient.delivery.worker import Worker
 from orchclient.outbox import cursors, leadership
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
-from orchclient.sinks.sink import Sink
+
+if TYPE_CHECKING:  # what delivers is imported by the process that is elected to: most only record, or look
+    from orchclient.core.policy import Redact
+    from orchclient.delivery.transport import Transport
+    from orchclient.delivery.worker import Worker
+    from orchclient.sinks.sink import Sink
 
 log = logging.getLogger("orchclient")
 
 STAND_AGAIN_S = 1.0
 AFTER_ERROR_S = 1.0
-
-
-def lock_path(outbox_path: str, sink: str) -> str:
-    """The side file whose lock elects the flusher of a sink."""
-    return f"{outbox_path}.flusher-{sink}"
 
 
 class Runner:
@@ -163,7 +161,9 @@ class Runner:
         holder = Holder(os.getpid(), socket.gethostname(), self._agent, self._clock.now_us())
         epoch = self._outbox.write(lambda con: leadership.begin_epoch(con, self.sink.name, holder))
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
-        with self._outbox.stillness:  # it imports, and a fork in the middle of that leaves a lock behind
+        with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
+            from orchclient.delivery.worker import Worker
+
             self._transport = self._make_transport()
         self._worker = Worker(
             self._outbox, self.sink, self._transport, self._clock, epoch, self._deadline_s, self._redact

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from orchclient import OrchestratorClient
-from orchclient.delivery.election import Election, is_held
-from orchclient.delivery.runner import lock_path
+from orchclient.delivery.election import Election, is_held, lock_path
 from orchclient.delivery.waker import Waker
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient

@@ -28,7 +28,7 @@ from attrs import Factory, define, frozen
 
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError
-from orchclient.delivery.runner import lock_path
+from orchclient.delivery.election import lock_path
 from orchclient.outbox import outbox as outbox_module
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
