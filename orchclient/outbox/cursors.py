@@ -78,10 +78,11 @@ def add_sink(con: sqlite3.Connection, name: str, kind: str, target: str, now_us:
     start = max(journal.first_seq(con) - 1, 0) if from_beginning else journal.last_seq(con)
     is_new = con.execute("SELECT 1 FROM sinks WHERE name = ?", (name,)).fetchone() is None
     con.execute(
-        "INSERT INTO sinks (name, kind, start_seq, cursor, target, created_us) VALUES (?, ?, ?, ?, ?, ?) "
+        "INSERT INTO sinks (name, kind, start_seq, cursor, target, created_us, from_beginning) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (name) DO UPDATE SET target = excluded.target, state = 'delivering', reason = '', "
         "failures = 0, next_try_us = NULL WHERE target <> excluded.target",
-        (name, kind, start, start, target, now_us),
+        (name, kind, start, start, target, now_us, from_beginning),
     )
     lost = gaps.take_over(con, name, start) if is_new else 0
     if lost:

@@ -139,6 +139,9 @@ CREATE TABLE gaps (
 -- Of the expired events, those that the cursor has not passed yet:
 -- pending = last seq - cursor + parked - ahead, delivered = cursor - start_seq - parked - dead - (expired - ahead).
 ALTER TABLE sinks ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0;
+
+-- Whether a sink gets what was recorded before it came; asked again when the files were lost.
+ALTER TABLE sinks ADD COLUMN from_beginning INTEGER NOT NULL DEFAULT 1;
 """
 
 

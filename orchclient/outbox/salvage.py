@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 from zlib import crc32
 
+from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
 from orchclient.outbox import folding, identity, journal
 from orchclient.outbox.connection import text_as_far_as_it_goes
@@ -91,39 +92,49 @@ def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source:
     while (fold := folding.fold(ghost)).to_seq > fold.from_seq:
         fold.write(ghost)
     rows = _missing(ghost, con)
-    was_empty = journal.last_seq(con) == 0
-    identity.renew(con, source, journal.last_seq(con) + 1, now_us, "salvaged")
+    before_seq = journal.last_seq(con)
+    identity.renew(con, source, before_seq + 1, now_us, "salvaged")
     con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    if was_empty:
-        _copy_tables(ghost, con)
+    _copy_sinks(ghost, con, before_seq)
+    if before_seq == 0:
+        _copy_fold(ghost, con)
     return len(rows)
 
 
-def _missing(ghost: sqlite3.Connection, con: sqlite3.Connection) -> list[tuple[object, ...]]:
+def _missing(ghost: sqlite3.Connection, con: sqlite3.Connection) -> list[tuple[Any, ...]]:
     present = _ids(con)
     settled = ghost.execute("SELECT min(cursor) FROM sinks").fetchone()[0] or 0
     needed = ghost.execute(
         f"SELECT {_EVENT} FROM events WHERE seq > ? OR seq IN (SELECT seq FROM work) ORDER BY seq", (settled,)
     )
-    return [row for row in needed if row[0] not in present]
+    return [row for row in needed if _is_wanted(row, present)]
 
 
-def _copy_tables(ghost: sqlite3.Connection, con: sqlite3.Connection) -> None:
+def _is_wanted(row: tuple[Any, ...], present: set[str]) -> bool:
+    """Whether an event is to be copied. A notice of a gap speaks of the old numbers, which nothing has any more."""
+    return row[0] not in present and row[3] != EventType.GAP
+
+
+def _copy_sinks(ghost: sqlite3.Connection, con: sqlite3.Connection, before_seq: int) -> None:
+    """A sink that the file there now does not know gets what was copied, and all else if it began at the beginning."""
+    for name, kind, created_us, from_beginning in ghost.execute(
+        "SELECT name, kind, created_us, from_beginning FROM sinks"
+    ).fetchall():
+        start_seq = max(journal.first_seq(con) - 1, 0) if from_beginning else before_seq
+        con.execute(
+            "INSERT OR IGNORE INTO sinks (name, kind, start_seq, cursor, created_us, from_beginning) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (name, kind, start_seq, start_seq, created_us, from_beginning),
+        )
+
+
+def _copy_fold(ghost: sqlite3.Connection, con: sqlite3.Connection) -> None:
     # The fold goes on behind the copied events, which are in it already; their old places mean nothing here.
     tasks = ghost.execute("SELECT task, agent, status, progress, step, metadata, attempt, 0, updated_us FROM tasks")
     con.executemany("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", tasks.fetchall())
     tallies = ghost.execute("SELECT agent, type, count, last_us FROM tallies")
     con.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", tallies.fetchall())
-    _copy_sinks(ghost, con)
     con.execute("UPDATE meta SET value = ? WHERE key = 'folded_seq'", (journal.last_seq(con),))
-
-
-def _copy_sinks(old: sqlite3.Connection, con: sqlite3.Connection) -> None:
-    """Each known sink gets everything that was copied: what it has already, it answers as a duplicate."""
-    sinks = old.execute("SELECT name, kind, 0, 0, created_us FROM sinks").fetchall()
-    con.executemany(
-        "INSERT OR IGNORE INTO sinks (name, kind, start_seq, cursor, created_us) VALUES (?, ?, ?, ?, ?)", sinks
-    )
 
 
 def opened_aside(aside: str) -> sqlite3.Connection:
@@ -140,11 +151,12 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
     """
     present = _ids(con)
     readable = _readable(damaged, _settled(damaged))
-    rows = [row for row in readable if row[0] not in present and crc32(row[-1].encode()) == row[-2]]
-    identity.renew(con, source, journal.last_seq(con) + 1, now_us, "damaged")
+    rows = [row for row in readable if _is_wanted(row, present) and crc32(row[-1].encode()) == row[-2]]
+    before_seq = journal.last_seq(con)
+    identity.renew(con, source, before_seq + 1, now_us, "damaged")
     con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     with suppress(sqlite3.Error):  # else they come when they stand for election
-        _copy_sinks(damaged, con)
+        _copy_sinks(damaged, con, before_seq)
     return len(rows)
 
 

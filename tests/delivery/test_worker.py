@@ -421,3 +421,11 @@ def test_a_receiver_that_takes_gzip_and_small_batches_gets_them(bench: Bench) ->
     bench.transport.send = send  # type: ignore[method-assign]
     bench.turns()
     assert [len(batch) for batch in bench.transport.batches] == [3, 3, 1]
+
+
+def test_a_worker_whose_destination_is_not_in_the_file_any_more_steps_down(bench: Bench) -> None:
+    bench.record(1)
+    bench.outbox.write(lambda con: con.execute("DELETE FROM sinks"))
+    assert bench.turns() is None
+    assert bench.worker.is_stale
+    assert bench.transport.batches == []

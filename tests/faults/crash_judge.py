@@ -152,12 +152,12 @@ class Judge:
 
     def _what_counts_as_settled_is(self, found: Findings, books: Books) -> None:
         stored, arrived = {seq: id_ for seq, id_, _ in found.events}, books.ids
-        sent = {id_: seq for seq, id_ in books.places().items()}
+        places = books.places().keys()  # an event that was saved may have come under two of them
         for sink in found.sinks:
             at_desk = {seq: (state, reason) for name, state, seq, _, reason in found.desk if name == sink["name"]}
             settled = range(sink["start_seq"] + 1, sink["cursor"] + 1)
             missing = [seq for seq in settled if seq not in at_desk and stored.get(seq) not in arrived]
-            _hold(NOT_ARRIVED, [seq for seq in missing if seq in stored or seq not in set(sent.values())])
+            _hold(NOT_ARRIVED, [seq for seq in missing if seq in stored or seq not in places])
             law = f"{sink['name']}: what is dead is kept, was refused and has its reason"
             dead = {seq: reason for seq, (state, reason) in at_desk.items() if state == "dead"}
             _hold(law, [seq for seq, why in dead.items() if stored.get(seq) not in books.refused or not why])

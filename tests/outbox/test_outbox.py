@@ -405,3 +405,19 @@ def test_the_wal_stays_small_without_any_thread(outbox: Outbox, outbox_path: Pat
         record(outbox)
     assert Path(f"{outbox_path}-wal").stat().st_size < 8 * 1024 * 1024
     assert outbox._writer.commits.count <= 1100
+
+
+def test_destinations_of_lost_files_go_on_in_a_file_that_another_process_made_meanwhile(
+    outbox: Outbox, outbox_path: Path
+) -> None:
+    outbox.write(lambda con: cursors.add_sink(con, "chat", "k", "", 0, from_beginning=False))
+    record(outbox, task="lost")
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{outbox_path}{ending}").unlink()
+    other = opened(outbox_path)
+    record(other, task="other")
+    record(outbox, task="after")
+    row = outbox.query(lambda con: cursors.sink(con, "chat"))
+    entries = outbox.query(lambda con: list(journal.read_range(con, row.cursor if row else 99, 99)))
+    assert [entry.task for entry in entries] == ["lost", "after"]
+    other.close()
