@@ -118,7 +118,10 @@ class InMemoryOrchestrator:
             return event_result(event_id, "retry", "task_waits", "an earlier event must come first")
         rule = next((rule for rule in rules if rule.concerns(event)), None)
         if rule is None:
-            return event_result(event_id, "duplicate") if known else self._taken(event)
+            result = event_result(event_id, "duplicate") if known else self._taken(event)
+            if result["status"] == "rejected" and task_id is not None:
+                held.add(task_id)  # it comes again under another source, and the task's later events after it
+            return result
         if rule.status == "retry" and task_id is not None:
             held.add(task_id)
         return rule.result(event)

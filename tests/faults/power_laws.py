@@ -20,9 +20,9 @@ from zlib import crc32
 from attrs import define
 
 from orchclient.core.errors import OutboxError
-from orchclient.core.events import Event
+from orchclient.core.events import Event, EventType
 from orchclient.core.ids import uuid7
-from orchclient.outbox import cursors, folding, journal
+from orchclient.outbox import cursors, folding, gaps, journal
 from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
@@ -136,6 +136,8 @@ def _rows_are_what_was_recorded(found: _Found) -> Iterator[str]:
         yield "twice: an event is there more than once"
     for row in found.rows:
         told = found.truth.get(row.id)
+        if row.type == EventType.GAP and row.is_whole:
+            continue  # the outbox itself says so of events that will not come
         if not row.is_whole or json.loads("{" + row.body)["id"] != row.id:
             yield f"damaged: event {row.seq}"
         elif told is None:
@@ -156,7 +158,8 @@ def _counters_conserve(found: _Found) -> Iterator[str]:
         desk = dict(con.execute("SELECT state, count(*) FROM work WHERE sink = ? GROUP BY state", (row.name,)))
         in_lanes = con.execute("SELECT coalesce(sum(parked), 0) FROM lanes WHERE sink = ?", (row.name,)).fetchone()[0]
         counted = (row.parked, in_lanes, row.dead, row.expired)
-        there = (desk.get("parked", 0), desk.get("parked", 0), desk.get("dead", 0), 0)
+        gone = gaps.count(con, row.name, row.start_seq, journal.MAX_SEQ)
+        there = (desk.get("parked", 0), desk.get("parked", 0), desk.get("dead", 0), gone)
         if counted != there:
             yield f"miscounted: {row.name} counts parked, in lanes, dead, expired {counted}, the desk has {there}"
         if not (row.start_seq <= row.cursor <= found.last_seq) or row.delivered < 0:

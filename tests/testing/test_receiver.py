@@ -152,6 +152,11 @@ class TestEvents:
         assert receiver.conflicts == [Conflict(SOURCE, 7, "a", "b")]
         assert kept_ids(receiver) == ["a"]
 
+    def test_later_events_of_a_task_wait_behind_a_conflict(self, receiver: Receiver) -> None:
+        post(receiver, event("a", sequence=7))
+        answer = post(receiver, event("b", sequence=7), event("c", sequence=8), event("d", "other", sequence=9))
+        assert answer.statuses == {"b": "rejected", "c": "retry", "d": "accepted"}
+
     def test_events_are_grouped_by_task_in_order_of_first_sight(self, receiver: Receiver) -> None:
         post(receiver, event("a1", "a"), event("b1", "b"), event("a2", "a"), event("x", task=None))
         by_task = receiver.by_task()
