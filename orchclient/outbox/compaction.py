@@ -17,7 +17,7 @@ from orchclient.core.events import EventType
 from orchclient.core.gap import Gap, GapReason, Place, gap_event, gaps_of
 from orchclient.core.limits import BATCH_EVENTS
 from orchclient.core.superseded import Told, superseded, told_by_update
-from orchclient.outbox import cursors, folding, gaps, journal
+from orchclient.outbox import cursors, desk, folding, gaps, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
 
@@ -62,7 +62,7 @@ def fold_superseded(con: sqlite3.Connection, after_seq: int, now_us: int, new_id
     """
     rows = cursors.sinks(con)
     entries = list(journal.read_range(con, after_seq, folding.folded_seq(con), STEP))
-    busy = {seq for (seq,) in con.execute("SELECT seq FROM work")}
+    busy = desk.among(con, entries[0].seq, entries[-1].seq) if entries else set()
     busy.update(seq for row in rows for seq in _next_batch(con, row))
     by_seq = {entry.seq: entry for entry in entries}
     free = (by_seq[seq] for seq in superseded([_told(entry) for entry in entries]) if seq not in busy)

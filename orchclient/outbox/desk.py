@@ -141,6 +141,15 @@ def places(con: sqlite3.Connection, states: Iterable[str], sink: str | None = No
         last = seq
 
 
+def among(con: sqlite3.Connection, first_seq: int, last_seq: int) -> set[int]:
+    """Which places of a range are at the desk of any sink; by its key, so that the rest of the desk is not read."""
+    query = (
+        "SELECT w.seq FROM sinks AS s JOIN work AS w ON w.sink = s.name AND w.state IN ('parked', 'dead') "
+        "AND w.seq >= ? AND w.seq <= ?"
+    )
+    return {seq for (seq,) in con.execute(query, (first_seq, last_seq))}
+
+
 def _names(con: sqlite3.Connection, sink: str | None) -> list[str]:
     return [sink] if sink is not None else [name for (name,) in con.execute("SELECT name FROM sinks ORDER BY name")]
 

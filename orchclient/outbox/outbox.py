@@ -43,7 +43,7 @@ FAR_BEHIND = 20_000
 
 
 FOLD_STEPS = 4
-"""Steps of folding superseded progress that one record call may take at a limit: some 10 ms each."""
+"""Steps of pruning, and of folding superseded progress, that one record call may take at a limit: some 10 ms each."""
 
 
 class Outbox:
@@ -56,6 +56,7 @@ class Outbox:
         self._store = Store(origin)
         self._limits = limits or Limits()
         self._folding = Passage()
+        self._pruned_seq = 0  # up to where pruning at a limit has come; then it begins again
         self._writer = Writer(self._store)
         self._closed = False
         self._known = journal.Known(0)
@@ -126,8 +127,13 @@ class Outbox:
 
     def _make_room(self) -> None:
         """A few steps of what may go at a limit, so that no caller waits long."""
-        self.write(lambda con: retention.prune(con, 0, retention.EVERYTHING))
-        self._fullness = self._measured()
+        for _ in range(FOLD_STEPS):
+            # From where the last call stopped: the first slices may hold nothing but dead letters, which stay.
+            place = self._pruned_seq
+            self._pruned_seq = self.write(lambda con: retention.prune(con, place, retention.EVERYTHING)) or 0  # noqa: B023
+            self._fullness = self._measured()
+            if self._fullness.share < 1.0 or not self._pruned_seq:
+                break
         for _ in range(FOLD_STEPS):
             if self._fullness.share < 1.0 or not self._folding.is_worthwhile(self._known.last_seq):
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from orchclient.outbox import folding, journal
+from orchclient.outbox import desk, folding, journal
 
 SLICE = 500
 EVERYTHING = 2**62
@@ -37,13 +37,8 @@ def prune(con: sqlite3.Connection, after_seq: int, recorded_before_us: int) -> i
     old = [seq for seq, recorded_us in rows if recorded_us < recorded_before_us]
     if not old:
         return None
-    con.execute(
-        # By sink and state, so that the desk's key is used: without, every slice would read the whole desk.
-        "DELETE FROM events WHERE seq >= :first AND seq <= :last AND recorded_us < :before AND seq NOT IN ("
-        "SELECT w.seq FROM sinks AS s JOIN work AS w ON w.sink = s.name AND w.state IN ('parked', 'dead') "
-        "AND w.seq >= :first AND w.seq <= :last)",
-        {"first": old[0], "last": old[-1], "before": recorded_before_us},
-    )
+    kept = desk.among(con, old[0], old[-1])
+    con.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in old if seq not in kept])
     return int(old[-1]) if len(rows) == SLICE else None
 
 

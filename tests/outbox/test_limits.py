@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from attrs import astuple
 
 from orchclient import OrchestratorClient, OutboxFull
 from orchclient.core.gap import GapReason
-from orchclient.outbox import compaction, cursors, files, folding, gaps, migrations
+from orchclient.outbox import compaction, cursors, files, folding, gaps, migrations, retention
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
 
@@ -83,6 +84,23 @@ def test_at_the_limit_of_bytes_delivered_history_goes_first(
         assert client.flush(30)
     assert client.health().kept < client.health().recorded
     assert outbox_path.stat().st_size < 2 * 1_048_576
+
+
+def test_dead_letters_at_the_beginning_do_not_keep_history_behind_them(
+    make_client: MakeClient, receiver: Receiver, outbox_path: Path
+) -> None:
+    receiver.reject(lambda event: event["subject"] == "dead" and event["type"].endswith(".task.status.v1"))
+    client = make_client(background=False, max_outbox_bytes=2 * 1_048_576, url=receiver.url)
+    for percent in range(3 * retention.SLICE):
+        client.update_task_status("dead", ("in_progress", "testing")[percent % 2], None, percent % 100)
+    assert not client.flush(30)
+    for _ in range(10):
+        record_progress(client, 300)
+        client.flush(30)
+    with closing(sqlite3.connect(outbox_path)) as con:
+        left = con.execute("SELECT count(*) FROM events").fetchone()[0]
+    health = client.health()
+    assert health.sinks[0].dead == 3 * retention.SLICE < left < health.recorded
 
 
 def test_a_disk_that_is_nearly_full_refuses_before_it_is_full(make_client: MakeClient) -> None:
