@@ -123,8 +123,17 @@ def _nothing_promised_is_lost(found: _Found) -> Iterator[str]:
 def _is_kept(found: _Found, told: Told) -> bool:
     if told.id in found.ids:
         return True
+    if _is_folded(found, told):
+        return True
     is_settled = bool(found.ledger.answered.get(told.id, set()) & {"accepted", "duplicate"})
     return found.ledger.prunes and is_settled and told.seq <= _lowest_cursor(found.con) and told.seq < found.last_seq
+
+
+def _is_folded(found: _Found, told: Told) -> bool:
+    """Only progress may be folded, and only with a row of the ledger."""
+    ledger = "SELECT 1 FROM gaps WHERE sink = ? AND first_seq <= ? AND last_seq >= ?"
+    row = found.con.execute(ledger, (gaps.JOURNAL, told.seq, told.seq)).fetchone()
+    return row is not None and "metadata" in told.told
 
 
 def _lowest_cursor(con: sqlite3.Connection) -> int:

@@ -15,16 +15,16 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
 
-from orchclient import OrchestratorClient
+from orchclient import OrchestratorClient, OutboxFull
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper
-from orchclient.outbox import connection, files, folding, journal, outbox, retention
+from orchclient.outbox import compaction, connection, files, folding, gaps, journal, outbox, retention
 from orchclient.outbox.commits import Commits
 from orchclient.testing.faultplan import Fault, Rule
 from tests.faults.disk_control import Kind, fail, note
@@ -64,6 +64,11 @@ class Agent:
         receipt = self.client.update_task_status(task, status, metadata, percent, step)
         told = {"status": status, "progress": min(max(percent, 0), 100), "step": step, "metadata": metadata}
         return self._returned(receipt, task, told, synced=is_change)
+
+    def talk_of_what_matters(self) -> None:
+        """What an outbox at its limit still takes, as long as the reserve lasts."""
+        with suppress(OutboxFull):
+            self.rng.choice((self.ask, self.complete, self.escalate))(self.tasks[1])
 
     def _metadata(self) -> dict[str, Any]:
         size = self.rng.choice((0, 10, 500, 5_000))
@@ -264,6 +269,18 @@ def prune(place: Place) -> None:
             agent.client.flush(0.3)
 
 
+def make_room(place: Place) -> None:
+    """An outbox at its limit: progress that later progress supersedes is folded before anything is refused."""
+    outbox.LOOK_AFTER, compaction.SHORTEST = 2, 2
+    note(prunes=True)
+    with place.agent(tasks=2, background=False, max_pending=60) as agent:
+        for _ in range(10):
+            with suppress(OutboxFull):
+                for _ in range(12):
+                    agent.progress("a/0", "in_progress")
+            agent.talk_of_what_matters()
+
+
 def migrate(place: Place) -> None:
     """The first creation, in a directory that has to be made, over and over."""
     for n in range(5):
@@ -386,6 +403,7 @@ WORKLOADS: dict[str, Callable[[Place], None]] = {
         checkpoint,
         fold,
         prune,
+        make_room,
         migrate,
         salvage,
         salvage_from_rubbish,
@@ -474,6 +492,22 @@ def prunes_what_is_pending() -> None:
     retention.prunable_seq = lambda con: journal.last_seq(con) - 1
 
 
+def folds_superseded_in_two_steps() -> None:
+    """Superseded progress goes in one transaction, and its row of the ledger comes in the next."""
+    add = gaps.add
+    owed: list[Any] = []
+    gaps.add = lambda *gap: owed.append(gap)  # type: ignore[assignment]
+    write = outbox.Outbox.write
+
+    def twice(self: Any, work: Any, *, synced: bool = False) -> Any:
+        result = write(self, work, synced=synced)
+        while owed:
+            write(self, lambda con: add(con, *owed.pop()[1:]), synced=synced)
+        return result
+
+    outbox.Outbox.write = twice  # type: ignore[method-assign]
+
+
 def folds_in_two_steps() -> None:
     """Tasks are written in one transaction, and up to where in the next."""
     from orchclient.outbox.outbox import Outbox
@@ -522,6 +556,7 @@ PLANTED_BUGS: dict[str, Callable[[], None]] = {
         settles_before_the_answer,
         parks_in_two_steps,
         prunes_what_is_pending,
+        folds_superseded_in_two_steps,
         folds_in_two_steps,
         salvages_nothing,
         transactions_in_two_steps,
