@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -117,7 +118,7 @@ def decide(outcome: HttpOutcome, ids: Sequence[str], now_us: int, redact: Redact
     action = action_for(outcome.status)
     if action is Action.SETTLE:
         return _settled(outcome, ids, redact)
-    wait_s = retry_after_s(outcome.headers.get("retry-after"), now_us) if action is Action.BACK_OFF else 0.0
+    wait_s = _asked_wait_s(outcome, now_us) if action is Action.BACK_OFF else 0.0
     return Verdict(action, _refusal(outcome, redact), wait_s)
 
 
@@ -193,6 +194,16 @@ def printable(text: str, cap: int = TEXT_CAP) -> str:
     return escaped if len(escaped) <= cap else escaped[: cap - 3] + "..."
 
 
+def _asked_wait_s(reply: HttpReply, now_us: int) -> float:
+    """How long the receiver asks to wait; an instant is seen by the receiver's own clock, when the reply tells it."""
+    asked = reply.headers.get("retry-after")
+    if asked is None:
+        return 0.0
+    with suppress(KeyError, TypeError, ValueError, OverflowError, IndexError):
+        now_us = _instant_us(reply.headers["date"])
+    return retry_after_s(asked, now_us)
+
+
 def retry_after_s(value: str | None, now_us: int) -> float:
     """Seconds of a Retry-After header (a number or an HTTP date), clamped to 0 to 3600; 0 when it is unusable."""
     text = (value or "").strip()
@@ -206,9 +217,13 @@ def retry_after_s(value: str | None, now_us: int) -> float:
 
 
 def _seconds_until(http_date: str, now_us: int) -> float:
+    return (_instant_us(http_date) - now_us) / 1e6
+
+
+def _instant_us(http_date: str) -> int:
     from email.utils import parsedate_to_datetime  # a heavy module for a rare header
 
     moment = parsedate_to_datetime(http_date)
     if moment.tzinfo is None:
         raise ValueError("a date without a zone")
-    return (microseconds(moment) - now_us) / 1e6
+    return microseconds(moment)

@@ -10,8 +10,9 @@ from typing import Protocol
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.waker import Waker
-from orchclient.outbox import journal, leadership
+from orchclient.outbox import journal, leadership, retention
 from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.retention import MyLook
 
 log = logging.getLogger("orchclient")
 
@@ -52,6 +53,7 @@ class Housekeeper:
         self._unsynced_since: float | None = None
         self._news = (-1, -1)
         self._prune_at = clock.monotonic()
+        self._last_look: tuple[float, int] | None = None  # its monotonic time, its date
 
     def start(self) -> None:
         """Start the thread; without one (interpreter exit) the writer does what must be done."""
@@ -134,9 +136,17 @@ class Housekeeper:
             self._delivery.wake()
 
     def _prune_at_times(self) -> None:
-        if self._clock.monotonic() >= self._prune_at:
-            self._prune_at = self._clock.monotonic() + PRUNE_EVERY_S
-            self._outbox.prune(recorded_before_us=self._clock.now_us() - self._retention_us)
+        now = self._clock.monotonic()
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY_S
+            self._outbox.prune(up_to_seq=self._old_seq(now))
+
+    def _old_seq(self, now: float) -> int:
+        last, now_us = self._last_look, self._clock.now_us()
+        mine = MyLook(last[1], int((now - last[0]) * 1e6)) if last else None
+        old_seq = self._outbox.write(lambda con: retention.look(con, now_us, mine, self._retention_us))
+        self._last_look = now, now_us
+        return old_seq
 
 
 def _newest(con: sqlite3.Connection) -> tuple[int, int]:

@@ -86,7 +86,8 @@ class Worker:
         elif row.state is SinkState.THROTTLED and row.next_try_us is not None:
             left_s = (row.next_try_us - self.clock.now_us()) / 1e6
             self.state = row.state
-            self._not_before = self.clock.monotonic() + min(max(left_s, 0.0), RETRY_AFTER_CAP_S)
+            if left_s <= RETRY_AFTER_CAP_S + OUTAGE.cap_s:  # an instant beyond any wait met a clock that was set back
+                self._not_before = self.clock.monotonic() + max(left_s, 0.0)
 
     def hurry(self) -> None:
         """Try at the next turn what waits for a back-off or a probe; what the receiver throttled stays so."""

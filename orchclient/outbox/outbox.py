@@ -249,12 +249,12 @@ class Outbox:
         finally:
             self._writer.release()
 
-    def prune(self, *, recorded_before_us: int) -> None:
-        """Forget delivered events recorded before an instant, slice by slice, and give the pages back."""
+    def prune(self, *, recorded_before_us: int = retention.EVERYTHING, up_to_seq: int = journal.MAX_SEQ) -> None:
+        """Forget delivered events before an instant and up to a place, slice by slice, and give the pages back."""
         after_seq: int | None = 0
         while after_seq is not None:
             start = after_seq
-            after_seq = self.write(lambda con: retention.prune(con, start, recorded_before_us))  # noqa: B023
+            after_seq = self.write(lambda con: retention.prune(con, start, recorded_before_us, up_to_seq))  # noqa: B023
         while self.write(retention.shrink):
             pass
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
+from attrs import astuple, frozen
+
+from orchclient.core.ages import Ages
 from orchclient.outbox import desk, folding, journal
 
 SLICE = 500
@@ -25,14 +29,43 @@ def prunable_seq(con: sqlite3.Connection) -> int:
     return min(lowest, folding.folded_seq(con), journal.last_seq(con) - 1)
 
 
-def prune(con: sqlite3.Connection, after_seq: int, recorded_before_us: int) -> int | None:
+@frozen
+class MyLook:
+    """The last look that this process made: its date, and how long ago it was by a clock that never jumps."""
+
+    date_us: int
+    ago_us: int
+
+
+def look(con: sqlite3.Connection, now_us: int, last: MyLook | None, retention_us: int) -> int:
+    """Look how much time has passed; up to which event all are old, 0 when none is. A work of the writer."""
+    known = _ages(con)
+    ago_us = last.ago_us if last is not None and last.date_us == known.looked_us else None
+    ages = known.looked(now_us, ago_us, journal.last_seq(con), retention_us)
+    old_seq = ages.old_seq(retention_us)
+    note = json.dumps(astuple(ages.without(old_seq)))
+    con.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('ages', ?)", (note,))
+    return old_seq
+
+
+def _ages(con: sqlite3.Connection) -> Ages:
+    row = con.execute("SELECT value FROM meta WHERE key = 'ages'").fetchone()
+    if row is None:
+        return Ages()
+    passed_us, looked_us, marks = json.loads(row[0])
+    return Ages(passed_us, looked_us, tuple((at_us, seq) for at_us, seq in marks))
+
+
+def prune(
+    con: sqlite3.Connection, after_seq: int, recorded_before_us: int, up_to_seq: int = journal.MAX_SEQ
+) -> int | None:
     """Delete one slice of settled events that are old enough; where to go on, None when there is nothing more.
 
     Looks at ``SLICE`` rows behind ``after_seq`` whatever they are, so a transaction stays short.
     """
     rows = con.execute(
         "SELECT seq, recorded_us FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-        (after_seq, prunable_seq(con), SLICE),
+        (after_seq, min(prunable_seq(con), up_to_seq), SLICE),
     ).fetchall()
     old = [seq for seq, recorded_us in rows if recorded_us < recorded_before_us]
     if not old:

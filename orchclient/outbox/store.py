@@ -281,8 +281,9 @@ class Store:
         except OSError:  # a disk with a bad moment tells nothing about names: the next commit looks again
             self._unchanged = NEVER
             return True
-        # Older kernels set times in steps of up to 10 ms: two changes in one step look like one.
-        self._unchanged = seen if is_intact and time.time_ns() - seen[0] > TIME_STEP_NS else NEVER
+        # Older kernels set times in steps of up to 10 ms: two changes in one step look like one. A time to come is as
+        # good as one long past: the clock was set back, and what happens now gets another time.
+        self._unchanged = seen if is_intact and abs(time.time_ns() - seen[0]) > TIME_STEP_NS else NEVER
         return is_intact
 
     def checkpoint(self, *, wait: bool = False) -> bool:

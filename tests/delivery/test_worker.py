@@ -179,6 +179,30 @@ def test_gone_disables_until_the_configuration_changes(bench: Bench) -> None:
     assert bench.row.delivered == 1
 
 
+@pytest.mark.parametrize(("jump_s", "wait_s"), [(0, RETRY_AFTER_S), (1e9, 0), (-1e9, 0), (-60, RETRY_AFTER_S + 60)])
+def test_a_flusher_elected_after_a_jump_of_the_clock_waits_no_longer_than_a_receiver_can_ask(
+    bench: Bench, jump_s: float, wait_s: float
+) -> None:
+    bench.record(1)
+    bench.answer(HttpReply(429, {"retry-after": str(RETRY_AFTER_S)}))
+    bench.turns()
+    bench.clock.us += int(jump_s * 1e6)
+    bench.worker = bench.elected()
+    bench.worker.resume(bench.row)
+    waits_s = bench.worker.turn() or 0.0
+    assert wait_s <= waits_s <= wait_s + (1 if wait_s else 0)
+
+
+@pytest.mark.parametrize("wrong_by_s", [0, 1e9, -1e9])
+def test_an_instant_to_wait_for_is_seen_by_the_receiver_s_clock(bench: Bench, wrong_by_s: float) -> None:
+    bench.clock.us += int(wrong_by_s * 1e6)
+    bench.record(1)
+    headers = {"date": "Mon, 23 Nov 2026 10:00:00 GMT", "retry-after": "Mon, 23 Nov 2026 10:02:00 GMT"}
+    bench.answer(HttpReply(503, headers))
+    waits_s = bench.turns() or 0.0
+    assert RETRY_AFTER_S <= waits_s <= RETRY_AFTER_S + 1
+
+
 @pytest.mark.parametrize("status", [400, 409, 415, 422, 501, 505])
 def test_a_poisoned_event_is_found_buried_and_passed(bench: Bench, status: int) -> None:
     bench.record(*range(100))

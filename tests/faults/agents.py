@@ -1,4 +1,4 @@
-"""Programs that record, flush, fork and end in processes of their own, for test_processes.py.
+"""Programs that record, flush, fork and end in processes of their own, for test_processes.py and test_clock.py.
 
 Run as ``python -m tests.faults.agents SECONDS NAME ARGUMENTS``, the arguments as one JSON list. What a program has to
 tell is a line on stdout; after so many seconds it tells on stderr where its threads are, and dies. Knows the public
@@ -8,6 +8,7 @@ client; of the inside only what must be brought about at a certain moment.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import faulthandler
 import fcntl
 import json
@@ -25,9 +26,15 @@ from typing import Any
 
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError
+from orchclient.delivery import housekeeper
+from orchclient.delivery.clock import SystemClock
+from orchclient.delivery.housekeeper import Housekeeper
+from orchclient.outbox import folding
 from orchclient.outbox import outbox as outbox_module
 from orchclient.outbox.gate import Gate, alone
+from orchclient.outbox.outbox import Outbox
 from tests.faults.interrupts import CHANGES, harm_everywhere
+from tests.faults.program import QUICK_S
 
 CHILD_HANGS_S = 20
 
@@ -301,6 +308,59 @@ def hold_the_gate(path: str, manner: str) -> None:
     with alone(gate.path) if manner == "alone" else gate.shared():
         say("held")
         sys.stdin.readline()
+
+
+# --- Clocks -------------------------------------------------------------------------------------------------------
+
+
+def record_beside_jumps(path: str, url: str, retention_s: float, planted: str) -> None:
+    """Do what is told, a line each: ``record`` for a task, be ``ahead`` by seconds, wait for so many ``looks``."""
+    BUILDS[planted]()
+    looks = threading.Semaphore(0)
+    note_each_look(looks)
+    housekeeper.PRUNE_EVERY_S = 0.0
+    folding.STEP = 1  # only what is folded may be forgotten
+    client = OrchestratorClient("agent", outbox=path, url=url, retention=retention_s)
+    shim = ctypes.CDLL(None)
+    say("ready")
+    for line in sys.stdin:
+        verb, argument = line.split()
+        if verb == "record":
+            say(client.update_task_status(argument, "testing").event_id)
+        elif verb == "ahead":
+            shim.wallclock_set_ahead(ctypes.c_long(int(argument)))
+            say(str(int(time.time())))
+        elif verb == "looks":
+            is_done = all(looks.acquire(timeout=QUICK_S) for _ in range(int(argument)))
+            say("looked" if is_done else "nobody looks")
+    client.close(0)
+
+
+def durations_by_the_wall_clock() -> None:
+    """A planted bug: back-offs and deadlines by the clock that jumps."""
+    SystemClock.monotonic = staticmethod(time.time)  # type: ignore[method-assign]
+
+
+def ages_by_the_wall_clock() -> None:
+    """A planted bug: events are as old as their dates are ago."""
+
+    def prune(self: Housekeeper) -> None:
+        self._outbox.prune(recorded_before_us=self._clock.now_us() - self._retention_us)
+
+    Housekeeper._prune_at_times = prune  # type: ignore[method-assign]
+
+
+BUILDS = {"": lambda: None, "durations": durations_by_the_wall_clock, "ages": ages_by_the_wall_clock}
+
+
+def note_each_look(looks: threading.Semaphore) -> None:
+    look_and_prune = Outbox.prune
+
+    def noted(outbox: Outbox, **settings: Any) -> None:
+        look_and_prune(outbox, **settings)
+        looks.release()
+
+    Outbox.prune = noted  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

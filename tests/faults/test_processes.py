@@ -7,7 +7,6 @@ alone; here they come together and in numbers.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import random
 import signal
@@ -20,8 +19,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from attrs import Factory, define, frozen
@@ -32,11 +31,11 @@ from orchclient.delivery.election import lock_path
 from orchclient.outbox import outbox as outbox_module
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
+from tests.faults.program import QUICK_S, Program
 
-REPOSITORY = Path(__file__).parents[2]
 SINK = "orchestrator"
-QUICK_S, LONG_S = 90, 800
-"""When a program, or a test of the release's rung, counts as hanging."""
+LONG_S = 800
+"""When a test of the release's rung counts as hanging."""
 
 LONGEST_WAIT_S = 30.0
 """No record call may take longer, however many others record. Generous: 64 threads share two busy cores and a disk."""
@@ -46,64 +45,6 @@ LONGEST_END_S = 6.0
 
 BUSY_S = 8.0
 """How long a caller may wait for a process that blocks the file: 5 s are stated, and some for the machine."""
-
-
-class Program:
-    """A program of agents.py in a process of its own."""
-
-    def __init__(self, name: str, *arguments: object, hangs_after_s: int = QUICK_S) -> None:
-        self._errors = TemporaryFile("w+")  # noqa: SIM115  closed at exit
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.agents", str(hangs_after_s), name, json.dumps(arguments)],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """It does not outlive the test, however that ends."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
-
-    def line(self) -> str:
-        """The next line that it prints; it has not ended."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"ended with {self.process.wait(QUICK_S)}, and said {self._said()!r}"
-        return line.strip()
-
-    def hear(self, line: str) -> None:
-        """It is told a line."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def ended(self, code: int = 0) -> list[str]:
-        """The lines that it still printed. It has ended with this code and said nothing on stderr."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        lines = self.process.stdout.read().splitlines()
-        self.process.wait(QUICK_S)
-        assert (self.process.returncode, self._said()) == (code, "")
-        return lines
-
-    def _said(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read()
-
-    def told(self) -> Any:
-        """The value that it printed at its end."""
-        [line] = self.ended()
-        return json.loads(line)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from attrs import evolve
 from hypothesis.stateful import run_state_machine_as_test
 
 from orchclient.core import policy
+from orchclient.core.errors import OutboxError
 from orchclient.core.http import HttpOutcome, NoReply
 from orchclient.core.ids import uuid7
 from orchclient.core.policy import Action, Fate, Item, Verdict
@@ -152,6 +153,6 @@ PLANTS: tuple[Plant, ...] = (
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_the_machine_finds_that(plant: Plant, machine: type[OutboxMachine], monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
-    with pytest.raises(AssertionError) as found:
+    with pytest.raises((AssertionError, OutboxError)) as found:  # a law, or the file's own constraints
         run_state_machine_as_test(machine, settings=CONTROL)
     print(f"found after {machine.examples} examples: {found.value}")
