@@ -24,7 +24,7 @@ from attrs import define, evolve, field
 from orchclient import OrchestratorClient, OutboxFull
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper
-from orchclient.outbox import compaction, connection, files, folding, gaps, journal, outbox, retention
+from orchclient.outbox import compaction, connection, files, folding, gaps, gate, journal, outbox, retention
 from orchclient.outbox.commits import Commits
 from orchclient.testing.faultplan import Fault, Rule
 from tests.faults.disk_control import Kind, fail, note
@@ -436,6 +436,11 @@ def _always(synchronous: str) -> None:
     Commits._prepared = prepared  # type: ignore[method-assign]
 
 
+def commits_outside_the_gate() -> None:
+    """Nobody takes the lock of the gate."""
+    gate.flock = lambda fd, operation: None  # type: ignore[attr-defined]
+
+
 def trusts_a_sync_after_a_failed_one() -> None:
     """What a failed sync could not write is not written again."""
     files.write_again = lambda wal_path: None
@@ -550,6 +555,7 @@ PLANTED_BUGS: dict[str, Callable[[], None]] = {
     for each in (
         synced_events_as_normal,
         nothing_synced,
+        commits_outside_the_gate,
         trusts_a_sync_after_a_failed_one,
         changes_not_synced,
         never_synced_late,

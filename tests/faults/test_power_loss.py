@@ -83,7 +83,7 @@ def test_after_a_cut_every_event_reaches_the_orchestrator_once_and_in_order(pool
     assert not tally.broken, tally
 
 
-@pytest.mark.parametrize("workload", ["record_auto", "record_in_processes", "flush", "checkpoint", "prune", "salvage"])
+@pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_write_to_the_wal_happens_under_the_gate(workload: str, tmp_path: Path) -> None:
     records = power_journal.records(run_workload(workload, tmp_path).journal)
     assert not writes_outside_the_gate(records)
@@ -96,6 +96,11 @@ def test_a_disk_that_drops_what_a_failed_sync_could_not_write_takes_nothing(
     order = Cuts(run_workload(workload, tmp_path), QUICK, drops_at_failed_sync=True)
     tally = make_cuts(pool, order)
     assert not tally.broken, tally
+
+
+def test_control_writes_outside_the_gate_are_seen(tmp_path: Path) -> None:
+    run = run_workload("record_auto", tmp_path, planted_bug="commits_outside_the_gate")
+    assert writes_outside_the_gate(power_journal.records(run.journal))
 
 
 # --- controls: what this harness must find --------------------------------------------------------------------------
