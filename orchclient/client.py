@@ -71,6 +71,7 @@ class OrchestratorClient:
             del url, token, settings  # a traceback that shows locals would print the secrets among them
         self._clock = clock or SystemClock()
         secrets = self._settings.known_secrets()
+        secrets.refuse_in("agent_id", agent_id)
         self._station = open_station(
             self._settings, self._clock, secrets, sinks=sinks, transport=transport, background=background
         )

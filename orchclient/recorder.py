@@ -67,8 +67,7 @@ class Recorder:
 
     def _new_lane(self, task_id: str) -> Lane:
         lane = lane_of(checked_id("task_id", task_id), self._agent_id)
-        if self._secrets.is_known_in(task_id):
-            raise InvalidEvent("task_id", "contains the token or another secret of the settings: use another id")
+        self._secrets.refuse_in("task_id", task_id)
         if len(self._lanes) >= KNOWN_LANES:
             self._lanes.clear()
         self._lanes[task_id] = lane

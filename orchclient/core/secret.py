@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NoReturn
 
+from orchclient.core.errors import InvalidEvent
 from orchclient.core.redaction import MARK, SHORTEST_KNOWN, Redactor
 
 REMEMBERED = 4
@@ -68,9 +69,10 @@ class KnownSecrets:
         self._learned.append(text)
         self.redactor = Redactor((*self._known, *self._learned), self._extra_keys)
 
-    def is_known_in(self, text: str) -> bool:
-        """Whether a text contains one of the secrets literally."""
-        return any(secret in text for secret in (*self._known, *self._learned) if len(secret) >= SHORTEST_KNOWN)
+    def refuse_in(self, argument: str, id_: str) -> None:
+        """Raise ``InvalidEvent`` for an id with one of the secrets in it: taking it out could make two ids one."""
+        if any(secret in id_ for secret in (*self._known, *self._learned) if len(secret) >= SHORTEST_KNOWN):
+            raise InvalidEvent(argument, "contains the token or another secret of the settings: use another id")
 
     def redact_text(self, text: str) -> str:
         """The same text without its secrets."""

@@ -159,6 +159,7 @@ def failures(client: OrchestratorClient, directory: str, canaries: Canaries) -> 
     yield lambda: config.load({"ORCHCLIENT_TOKEN": token, "ORCHCLIENT_CONFIG": str(toml)})
     yield lambda: checked_progress(token)
     yield lambda: in_task_id(outbox, token)
+    yield lambda: in_agent_id(outbox, token)
 
 
 def refuse(token: str) -> str:
@@ -183,6 +184,14 @@ def in_task_id(outbox: str, token: str) -> None:
             client.update_task_status(f"task-{token}", "testing")
         except InvalidEvent as error:
             raise error.with_traceback(None) from None
+
+
+def in_agent_id(outbox: str, token: str) -> None:
+    """As in the id of a task."""
+    try:
+        OrchestratorClient(f"agent-{token}", outbox=outbox, token=token, mode="offline")
+    except OrchClientError as error:
+        raise error.with_traceback(None) from None
 
 
 def show_failure(fail: Callable[[], object]) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from orchclient import OutboxUnsafe
 from orchclient.testing import Receiver
+from tests.conftest import MakeClient
 from tests.faults import preload
 from tests.faults.private_agent import BUGS
 
@@ -60,3 +62,25 @@ def test_every_file_is_private_from_its_first_moment(tmp_path: Path, receiver: R
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if bug])
 def test_the_shim_sees_a_planted_bug(tmp_path: Path, receiver: Receiver, bug: str) -> None:
     assert broken(made(tmp_path, receiver, 0o022, bug)) != []
+
+
+@pytest.mark.parametrize("ending", [".flusher-orchestrator", ".gate", "-wal"])
+def test_a_link_that_is_planted_beside_an_outbox_is_not_followed(
+    make_client: MakeClient, outbox_path: Path, receiver: Receiver, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The election's file is needed by delivery only: recording goes on without it, and the log says what to remove."""
+    make_client().close()
+    victim = outbox_path.with_name("victim")
+    planted = outbox_path.with_name(outbox_path.name + ending)
+    planted.unlink(missing_ok=True)
+    planted.symlink_to(victim)
+    if ending == ".flusher-orchestrator":
+        client = make_client(url=receiver.url)
+        assert client.update_task_status("t", "in_progress")
+        client.flush(0.2)
+        assert client.health().sinks[0].pending == 1
+        assert f"{planted} is a symbolic link: remove it" in caplog.text
+    else:
+        with pytest.raises(OutboxUnsafe, match="is a symbolic link: remove it"):
+            make_client()
+    assert not victim.exists()
