@@ -12,7 +12,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from orchclient.sinks.sink import Sink
 
 log = logging.getLogger("orchclient")
+
+T = TypeVar("T")
 
 TransportFactory = Callable[[], "Transport"]
 Watch = Callable[[flushing.Progress], None]
@@ -95,9 +97,13 @@ class Station:
         report = self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
         return evolve(report, wal=wal_report(self.path))
 
-    def query(self, question: Callable[[sqlite3.Connection], Any]) -> Any:
+    def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask a question of the outbox."""
         return self._outbox.query(question)
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
+        """Change the outbox in one committed transaction, as an operator's command does."""
+        return self._outbox.write(work, synced=synced)
 
     def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
         """Deliver what is due now, by this process or by the one that does so already."""

@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": ("orchclient.cli.demo", "Show the whole thing at work on this machine, in a few seconds."),
     "status": ("orchclient.cli.status", "What waits, what was delivered, what is dead, and why."),
     "flush": ("orchclient.cli.flush", "Deliver what is due now."),
+    "retry": ("orchclient.cli.retry", "Send dead letters again."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
     "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),

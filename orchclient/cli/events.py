@@ -9,15 +9,16 @@ from typing import Any
 import click
 from attrs import asdict
 
+from orchclient.cli.choosing import check_sinks, sink_option
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
-from orchclient.cli.output import ExitCode, age, emit, printable, table
+from orchclient.cli.output import ExitCode, age, emit, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
 from orchclient.outbox import attempts, gaps, listing
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.gaps import Expired
-from orchclient.outbox.listing import Listed
+from orchclient.outbox.listing import Fate, Listed
 
 
 @click.command("list")
@@ -25,7 +26,7 @@ from orchclient.outbox.listing import Listed
     "--state", "states", multiple=True, type=click.Choice(listing.STATES), help="Only these; may be repeated."
 )
 @click.option("--task", metavar="ID", help="Only one task.")
-@click.option("--to", "sink", metavar="NAME", help="Only what goes to one destination.")
+@sink_option("Only what goes to one destination.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
 @click.pass_context
@@ -44,7 +45,7 @@ def list_command(
         emit({"ok": True, "exists": False, "events": []}, text, as_json=as_json)
         return
     try:
-        _check_sink(sink, [each.name for each in station.report().sinks])
+        check_sinks([sink] if sink else [], station)
         if states == (listing.EXPIRED,):
             _list_expired(station.query(lambda con: list(islice(gaps.expired(con, sink), limit))), as_json=as_json)
             return
@@ -52,7 +53,7 @@ def list_command(
     finally:
         station.close(0)
     document = {"ok": True, "exists": True, "events": [_document(each) for each in found]}
-    emit(document, _table(found) if found else "No such events.", as_json=as_json)
+    emit(document, _table(found, states, sink) if found else "No such events.", as_json=as_json)
 
 
 def _list_expired(ranges: list[Expired], *, as_json: bool) -> None:
@@ -78,29 +79,41 @@ def _list_expired(ranges: list[Expired], *, as_json: bool) -> None:
     emit({"ok": True, "exists": True, "events": [], "expired": documents}, text, as_json=as_json)
 
 
-def _check_sink(name: str | None, known: list[str]) -> None:
-    if name is None or name in known:
-        return
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise click.UsageError(f"no destination {name!r}. Known: {', '.join(known) or 'none yet'}.{hint}")
+ID_SHOWN = 18
+"""Of an id on a narrow terminal: its milliseconds and the digits that tell apart what was recorded in one of them."""
 
 
-def _table(found: list[Listed]) -> str:
-    now_us = SystemClock.now_us()
+def _table(found: list[Listed], states: tuple[str, ...], sink: str | None) -> str:
+    now_us, shown = SystemClock.now_us(), 36 if room() >= 110 else ID_SHOWN
+    if states == ("dead",):
+        return _dead_table(found, sink, shown)
     rows = [
         (
-            each.entry.id,
+            each.entry.id[:shown],
             age((now_us - each.entry.recorded_us) / 1e6),
+            each.state,
             each.entry.type,
             each.entry.task,
-            each.state,
         )
         for each in found
     ]
-    return table(("ID", "AGE", "TYPE", "TASK", "STATE"), rows, right=(1,))
+    return table(("ID", "AGE", "STATE", "TYPE", "TASK"), rows, right=(1,))
+
+
+def _dead_table(found: list[Listed], sink: str | None, shown: int) -> str:
+    """One line for each destination that refused an event; the reason last, since it is cut where the terminal ends."""
+    rows = [
+        (each.entry.id[:shown], _cut(each.entry.task, 20), name, str(fate.attempts), fate.reason)
+        for each in found
+        for name, fate in each.fates.items()
+        if fate.state == "dead" and sink in (None, name)
+    ]
+    text = table(("ID", "TASK", "DESTINATION", "TRIES", "REASON"), rows, right=(3,))
+    return f"{text}\n\nLook at one: orchclient show ID   Send it again: orchclient retry ID"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _document(each: Listed) -> dict[str, Any]:
@@ -113,8 +126,13 @@ def _document(each: Listed) -> dict[str, Any]:
         "priority": entry.priority,
         "recorded_at": rfc3339(entry.recorded_us),
         "state": each.state,
-        "destinations": {name: asdict(fate) for name, fate in each.fates.items()},
+        "destinations": {name: _fate_document(fate) for name, fate in each.fates.items()},
     }
+
+
+def _fate_document(fate: Fate) -> dict[str, Any]:
+    since = None if fate.since_us is None else rfc3339(fate.since_us)
+    return {"state": fate.state, "reason": fate.reason, "attempts": fate.attempts, "since": since}
 
 
 @click.command("show")
@@ -165,11 +183,20 @@ def _text(each: Listed, envelope: dict[str, Any], tried: list[Attempt]) -> str:
     data = json.dumps(envelope.get("data", envelope), indent=2, ensure_ascii=False)
     lines += ["Data", *("  " + printable(line) for line in data.splitlines())]
     for name, fate in each.fates.items():
-        lines.append(f"{name}: {fate.state}" + (f" ({printable(fate.reason)})" if fate.reason else ""))
+        lines.append(f"{name}: {_fate_line(fate)}")
         lines += [_attempt_line(attempt) for attempt in tried if attempt.sink == name]
     if not each.fates:
         lines.append("No destination gets it yet: it waits in the outbox.")
     return "\n".join(lines)
+
+
+def _fate_line(fate: Fate) -> str:
+    words = fate.state
+    if fate.state == "dead":
+        words += f" after {plural(fate.attempts, 'attempt')}"
+    if fate.since_us is not None:
+        words += f", since {rfc3339(fate.since_us)}"
+    return words + (f": {printable(fate.reason)}" if fate.reason else "")
 
 
 def _attempt_line(attempt: Attempt) -> str:

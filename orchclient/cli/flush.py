@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
-from orchclient import config
+from orchclient.cli.choosing import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, printable
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.flush import Progress
 from orchclient.reporting import Delivered, FlushReport
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with a unit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Text as seconds."""
-        try:
-            return config.seconds(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a duration such as 90, 90s, 15m or 2h", param, ctx)
 
 
 @click.command("flush")

@@ -33,17 +33,21 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     """Columns two spaces apart, numbers to the right; the last column is cut where the terminal ends."""
     lines = [list(map(printable, row)) for row in (headers, *rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
-    room = shutil.get_terminal_size((100, 24)).columns
-    return "\n".join(_line(line, widths, right, room) for line in lines)
+    return "\n".join(_line(line, widths, right, room()) for line in lines)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], room: int) -> str:
+def room() -> int:
+    """How many columns there are."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], columns: int) -> str:
     aligned = [
         cell.rjust(width) if n in right else cell.ljust(width)
         for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     text = "  ".join(aligned).rstrip()
-    return text if len(text) <= room else text[: room - 1] + "…"
+    return text if len(text) <= columns else text[: columns - 1] + "…"
 
 
 def printable(text: str) -> str:

@@ -143,7 +143,9 @@ def _write_stream(
         raise StaleEpoch
     lost = _forgotten(con, selection, now_us) if missing > noted else []
     undelivered = [entry for entry in selection.tried if fates[entry.id].fate is not Fate.DELIVERED]
-    _bury_dead(con, row.name, undelivered, fates, 1, now_us)
+    for entry in undelivered:
+        if fates[entry.id].fate is Fate.DEAD:
+            desk.bury(con, row.name, entry, 1, fates[entry.id].reason, now_us)
     waiting = [entry for entry in undelivered if fates[entry.id].fate is not Fate.DEAD]
     to_park = sorted([*waiting, *selection.to_park], key=lambda entry: entry.seq)
     due_us = now_us + int(OUTAGE.delay_s(1, jitter) * 1e6)
@@ -171,17 +173,12 @@ def _write_lane(
 ) -> list[Gap]:
     sink = selection.row.name
     settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, Fate.DEAD)]
+    dead = [entry for entry in settled if fates[entry.id].fate is Fate.DEAD]
+    attempts = [desk.attempts_before(con, sink, entry.seq) + lane.failures for entry in dead]
     desk.release(con, sink, settled)
-    _bury_dead(con, sink, settled, fates, lane.failures, now_us)
+    for entry, count in zip(dead, attempts, strict=True):
+        desk.bury(con, sink, entry, count, fates[entry.id].reason, now_us)
     if len(settled) < len(selection.tried):
         failures = lane.failures + 1
         desk.postpone(con, sink, lane.task, failures, now_us + int(OUTAGE.delay_s(failures, jitter) * 1e6))
     return []
-
-
-def _bury_dead(
-    con: sqlite3.Connection, sink: str, entries: Sequence[Entry], fates: Mapping[str, Item], attempts: int, now_us: int
-) -> None:
-    for entry in entries:
-        if fates[entry.id].fate is Fate.DEAD:
-            desk.bury(con, sink, entry, attempts, fates[entry.id].reason, now_us)

@@ -6,7 +6,7 @@ Every function is a work of the writer or a question; the counters in ``sinks`` 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 
 from attrs import frozen
@@ -26,6 +26,16 @@ class Lane:
 
 FARTHEST_US = 90 * 1_000_000
 """No lane waits longer than this (the back-off's cap, and some): one that seems to met a clock that was set back."""
+
+
+@frozen
+class Parking:
+    """A place that is to wait at the desk: after how many attempts that ended in a dead letter, and why."""
+
+    seq: int
+    task: str
+    attempts: int
+    reason: str
 
 
 @frozen
@@ -73,17 +83,22 @@ def park(
     ``reasons`` by event id; an event without one waits for an earlier event of its task.
     """
     behind = "waits for an earlier event of its task"
-    rows = [(sink, entry.seq, entry.task, reasons.get(entry.id, behind), now_us) for entry in entries]
+    places = [Parking(entry.seq, entry.task, 0, reasons.get(entry.id, behind)) for entry in entries]
+    park_places(con, sink, places, now_us, due_us)
+
+
+def park_places(con: sqlite3.Connection, sink: str, places: Sequence[Parking], now_us: int, due_us: int) -> None:
+    """Park places that are at no desk yet; a new lane becomes due at ``due_us``, one that is there keeps its time."""
     con.executemany(
-        "INSERT INTO work (sink, state, seq, task, attempts, reason, since_us) VALUES (?, 'parked', ?, ?, 0, ?, ?)",
-        rows,
+        "INSERT INTO work (sink, state, seq, task, attempts, reason, since_us) VALUES (?, 'parked', ?, ?, ?, ?, ?)",
+        [(sink, place.seq, place.task, place.attempts, place.reason, now_us) for place in places],
     )
     con.executemany(
         "INSERT INTO lanes (sink, task, parked, failures, due_us) VALUES (?, ?, 1, 1, ?) "
         "ON CONFLICT (sink, task) DO UPDATE SET parked = parked + 1",
-        [(sink, task, due_us) for _, _, task, _, _ in rows],
+        [(sink, place.task, due_us) for place in places],
     )
-    _count(con, sink, "parked", len(rows))
+    _count(con, sink, "parked", len(places))
 
 
 def bury(con: sqlite3.Connection, sink: str, entry: Entry, attempts: int, reason: str, now_us: int) -> None:
@@ -94,6 +109,21 @@ def bury(con: sqlite3.Connection, sink: str, entry: Entry, attempts: int, reason
         (sink, entry.seq, entry.task, attempts, reason, now_us),
     ).rowcount
     _count(con, sink, "dead", buried)
+
+
+def exhume(con: sqlite3.Connection, sink: str, seqs: Iterable[int]) -> None:
+    """Take dead letters off the desk: whoever does so counts them as something else in the same transaction."""
+    for seq in seqs:
+        gone = con.execute("DELETE FROM work WHERE sink = ? AND state = 'dead' AND seq = ?", (sink, seq)).rowcount
+        _count(con, sink, "dead", -gone)
+
+
+def attempts_before(con: sqlite3.Connection, sink: str, seq: int) -> int:
+    """How many attempts a parked event had before it was retried; 0 for one that never was dead."""
+    row = con.execute(
+        "SELECT attempts FROM work WHERE sink = ? AND state = 'parked' AND seq = ?", (sink, seq)
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def release(con: sqlite3.Connection, sink: str, entries: Iterable[Entry]) -> None:
@@ -154,10 +184,23 @@ def _names(con: sqlite3.Connection, sink: str | None) -> list[str]:
     return [sink] if sink is not None else [name for (name,) in con.execute("SELECT name FROM sinks ORDER BY name")]
 
 
-def fate(con: sqlite3.Connection, sink: str, seq: int) -> tuple[str, str] | None:
-    """State and reason of an event at the desk of a sink; None when it is not there."""
-    row = con.execute("SELECT state, reason FROM work WHERE sink = ? AND seq = ?", (sink, seq)).fetchone()
-    return (row[0], row[1]) if row else None
+@frozen
+class AtDesk:
+    """Where an event at the desk stands: parked or dead, why, after how many attempts, since when."""
+
+    state: str
+    reason: str
+    attempts: int
+    since_us: int
+
+
+def fate(con: sqlite3.Connection, sink: str, seq: int) -> AtDesk | None:
+    """What the desk of a sink holds of an event; None when it is not there."""
+    row = con.execute(
+        "SELECT state, reason, attempts, since_us FROM work WHERE sink = ? AND state IN ('parked', 'dead') AND seq = ?",
+        (sink, seq),
+    ).fetchone()
+    return AtDesk(*row) if row else None
 
 
 def _count(con: sqlite3.Connection, sink: str, column: str, change: int) -> None:

@@ -1,6 +1,7 @@
-"""The ledger of what a sink will never get although it was not refused: ranges of places, with the reason.
+"""The ledger of what a sink will never get: ranges of places, with the reason.
 
-Every place of a range holds no event any more, so a range never spans one that does. The rows of the sink ``JOURNAL``
+A range lies on one side of its sink's cursor. In front of the cursor its places hold no event any more; behind it are
+also dead letters that a person gave up, whose events go with the delivered history. The rows of the sink ``JOURNAL``
 are what the journal itself lost before any sink could get it; a sink that comes later takes them over.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from orchclient.core.gap import GapReason
+from orchclient.core.ranges import Range
 
 JOURNAL = ""
 
@@ -38,6 +40,33 @@ def add(con: sqlite3.Connection, sink: str, first_seq: int, last_seq: int, reaso
         "INSERT OR REPLACE INTO gaps (sink, first_seq, last_seq, reason, since_us) VALUES (?, ?, ?, ?, ?)",
         (sink, first_seq, last_seq, reason.value, now_us),
     )
+
+
+def write_off(con: sqlite3.Connection, sink: str, places: Iterable[Range], now_us: int) -> None:
+    """Count places behind the cursor as expired. What they counted as before is the caller's to take away."""
+    for first_seq, last_seq in places:
+        add(con, sink, first_seq, last_seq, GapReason.EXPIRED, now_us)
+        con.execute("UPDATE sinks SET expired = expired + ? WHERE name = ?", (last_seq - first_seq + 1, sink))
+
+
+def at(con: sqlite3.Connection, sink: str, seq: int) -> Expired | None:
+    """What the ledger says of a place; None when it is not noted."""
+    row = con.execute(
+        "SELECT sink, first_seq, last_seq, reason, since_us FROM gaps WHERE sink = ? AND first_seq <= ? "
+        "ORDER BY first_seq DESC LIMIT 1",
+        (sink, seq),
+    ).fetchone()
+    if row is None or row[2] < seq:
+        return None
+    return Expired(row[0], row[1], row[2], GapReason(row[3]), row[4])
+
+
+def ranges(con: sqlite3.Connection, sink: str, first_seq: int, last_seq: int) -> list[Range]:
+    """The ranges noted for a sink that touch what lies between two places, in order."""
+    return con.execute(
+        "SELECT first_seq, last_seq FROM gaps WHERE sink = ? AND first_seq <= ? AND last_seq >= ? ORDER BY first_seq",
+        (sink, last_seq, first_seq),
+    ).fetchall()
 
 
 def count(con: sqlite3.Connection, sink: str, after_seq: int, up_to_seq: int) -> int:

@@ -9,7 +9,7 @@ from itertools import islice
 from attrs import field, frozen
 
 from orchclient.core.errors import UnknownEvent
-from orchclient.outbox import cursors, desk, folding, journal
+from orchclient.outbox import cursors, desk, folding, gaps, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
 
@@ -19,10 +19,15 @@ STATES = ("pending", "parked", "delivered", "dead", EXPIRED)
 
 @frozen
 class Fate:
-    """What became of an event at one sink: pending, parked, delivered or dead, with the reason at the desk."""
+    """What became of an event at one sink, with the reason at the desk or in the ledger.
+
+    ``attempts`` are those that ended in a dead letter; ``since_us`` is when it came there (None: in the stream).
+    """
 
     state: str
     reason: str = ""
+    attempts: int = 0
+    since_us: int | None = None
 
 
 @frozen
@@ -36,7 +41,10 @@ class Listed:
     def state(self) -> str:
         """The most urgent of the fates; an event that no sink gets yet is pending."""
         states = {fate.state for fate in self.fates.values()}
-        return next((state for state in ("dead", "parked", "pending", "delivered") if state in states), "pending")
+        return next((state for state in _BY_URGENCY if state in states), "pending")
+
+
+_BY_URGENCY = ("dead", "parked", "pending", EXPIRED, "delivered")
 
 
 def events(
@@ -98,7 +106,12 @@ def _fate(con: sqlite3.Connection, seq: int, row: SinkRow) -> Fate:
     if seq > row.cursor:
         return Fate("pending")
     at_desk = desk.fate(con, row.name, seq) if row.parked or row.dead else None
-    return Fate(*at_desk) if at_desk else Fate("delivered")
+    if at_desk is not None:
+        return Fate(at_desk.state, at_desk.reason, at_desk.attempts, at_desk.since_us)
+    noted = gaps.at(con, row.name, seq) if row.expired else None
+    if noted is not None:
+        return Fate(EXPIRED, "given up", since_us=noted.since_us)
+    return Fate("delivered")
 
 
 def event(con: sqlite3.Connection, prefix: str) -> Listed:

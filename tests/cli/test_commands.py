@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchclient.delivery.clock import SystemClock
 from orchclient.testing import Fault, Receiver
+from tests.cli.command import orchclient
 from tests.conftest import MakeClient
-
-
-class Ended:
-    """A command that has ended."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-
-    @property
-    def document(self) -> dict[str, Any]:
-        parsed: dict[str, Any] = json.loads(self.out)
-        return parsed
 
 
 class Patient(SystemClock):
@@ -34,12 +18,6 @@ class Patient(SystemClock):
     @staticmethod
     def jitter() -> float:
         return 0.999
-
-
-def orchclient(*arguments: str, **environment: str) -> Ended:
-    command = [sys.executable, "-m", "orchclient", *arguments]
-    env = {**os.environ, "COLUMNS": "120", **environment}
-    return Ended(subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False))
 
 
 @pytest.fixture
@@ -183,7 +161,7 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     ended = orchclient("--help")
     assert ended.code == 0
     assert all(
-        name in ended.out for name in ("demo", "status", "flush", "list", "show", "doctor", "3 events still pending")
+        name in ended.out for name in ("demo", "status", "flush", "retry", "list", "doctor", "3 events still pending")
     )
 
 

@@ -1,0 +1,91 @@
+"""What commands are told to work on: destinations, durations, instants, events by the beginning of their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import click
+
+from orchclient import config
+from orchclient.core.timestamps import microseconds
+from orchclient.delivery.clock import SystemClock
+from orchclient.delivery.election import is_held, lock_path
+from orchclient.outbox import cursors, leadership, listing
+from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.leadership import Holder
+from orchclient.outbox.listing import Listed
+from orchclient.station import Station
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Text as seconds."""
+        try:
+            return config.seconds(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a duration such as 90, 90s, 15m, 2h or 7d", param, ctx)
+
+
+class Since(click.ParamType[int]):
+    """UTC microseconds: a duration before now, or a point in time."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Text as an instant; a time without a zone is one of this machine's."""
+        text = str(value)
+        try:
+            return SystemClock.now_us() - int(config.seconds(text) * 1e6)
+        except ValueError:
+            pass
+        try:
+            return microseconds(datetime.fromisoformat(text).astimezone(UTC))
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is neither a duration such as 2h nor a time such as 2026-11-25T03:00", param, ctx)
+
+
+def sink_option(help_text: str) -> Callable[[Function], Function]:
+    """``--to NAME``, once."""
+    return click.option("--to", "sink", metavar="NAME", help=help_text)
+
+
+def sinks_option(help_text: str) -> Callable[[Function], Function]:
+    """``--to NAME``, repeatable."""
+    return click.option("--to", "sinks", metavar="NAME", multiple=True, help=help_text)
+
+
+def check_sinks(names: Collection[str], station: Station) -> None:
+    """Refuse a destination that neither the outbox nor the settings know, with the one that was probably meant."""
+    known = sorted({*(row.name for row in station.query(cursors.sinks)), *station.sink_names})
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"no destination {name!r}. Known: {', '.join(known) or 'none yet'}.{hint}")
+
+
+def chosen_sinks(names: Collection[str], station: Station) -> list[SinkRow]:
+    """The destinations of these names, or all; raises a usage error for an unknown one."""
+    check_sinks(names, station)
+    return [row for row in station.query(cursors.sinks) if not names or row.name in names]
+
+
+def chosen_events(prefixes: Sequence[str], station: Station) -> list[Listed]:
+    """The events whose ids begin so. Raises ``UnknownEvent`` when one is not found, before anything was changed."""
+    return [station.query(lambda con: listing.event(con, prefix)) for prefix in prefixes]  # noqa: B023
+
+
+def deliverer(station: Station, sink: str) -> Holder | None:
+    """The process that delivers to a destination right now; None when nobody does."""
+    if not is_held(lock_path(station.path, sink)):
+        return None
+    return station.query(lambda con: leadership.last_holder(con, sink))

@@ -1,0 +1,137 @@
+"""``orchclient retry``: dead letters become pending again, each in its task's order."""
+
+from __future__ import annotations
+
+import click
+from attrs import asdict, frozen
+
+from orchclient.cli.choosing import chosen_events, chosen_sinks, deliverer, sink_option
+from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.output import ExitCode, emit, plural, printable
+from orchclient.core.errors import OutboxError
+from orchclient.delivery.clock import SystemClock
+from orchclient.outbox import leadership, redelivery
+from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.listing import Listed
+from orchclient.outbox.redelivery import Chosen, Retried
+from orchclient.station import Station
+
+
+@frozen
+class Selection:
+    """What the operator named: events, or a task, or all."""
+
+    events: tuple[Listed, ...]
+    task: str | None
+
+    def chosen(self) -> list[Chosen]:
+        """As the store understands it."""
+        if self.events:
+            return [Chosen(self.task, each.entry.seq, each.entry.seq) for each in self.events]
+        return [Chosen(self.task)]
+
+    @property
+    def words(self) -> str:
+        """For a message."""
+        if self.events:
+            return ", ".join(each.entry.id for each in self.events)
+        return f"task {self.task}" if self.task else "any task"
+
+
+@click.command("retry")
+@click.argument("event_ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "is_all", is_flag=True, help="Every dead letter.")
+@sink_option("Only those of one destination.")
+@click.option("--task", metavar="ID", help="Only those of one task.")
+@json_option
+@click.pass_context
+def retry_command(
+    ctx: click.Context, event_ids: tuple[str, ...], is_all: bool, sink: str | None, task: str | None, as_json: bool
+) -> int:
+    """Send dead letters again, once what they were refused for is mended.
+
+    They wait for their turn in their task's order, and whoever delivers is woken; orchclient flush waits for the
+    result. An event that is refused again is dead again, with its attempts counted on. Any unique beginning of an id
+    will do. Exit code 1: no dead letter was meant by it, or one of the ids is not dead.
+
+    \b
+    Examples: orchclient retry --all
+              orchclient retry 01a20631 --to orchestrator
+    """
+    if not (event_ids or is_all or task or sink):
+        raise click.UsageError("say which dead letters: ids, --task, --to or --all; orchclient list --state dead", ctx)
+    if event_ids and is_all:
+        raise click.UsageError("either ids or --all", ctx)
+    settings = settings_of(ctx)
+    station = open_existing(settings)
+    if station is None:
+        raise OutboxError(f"nothing to retry: there is no outbox yet at {outbox_path(settings)}")
+    try:
+        rows = chosen_sinks([sink] if sink else [], station)
+        selection = Selection(tuple(chosen_events(event_ids, station)), task)
+        alive = [each for each in selection.events if not _is_dead(each, rows)]
+        done = _retried(station, rows, selection)
+        text = _text(station, done, alive, rows)
+    finally:
+        station.close(0)
+    events = sum(each.events for each in done.values())
+    if not events:
+        raise OutboxError(_nothing(selection, alive, rows))
+    code = ExitCode.ERROR if alive else ExitCode.DONE
+    document = {
+        "ok": code == ExitCode.DONE,
+        "retried": events,
+        "destinations": {name: asdict(each) for name, each in done.items()},
+        "not_dead": [each.entry.id for each in alive],
+    }
+    emit(document, text, as_json=as_json)
+    return code
+
+
+def _is_dead(each: Listed, rows: list[SinkRow]) -> bool:
+    return any(each.fates[row.name].state == "dead" for row in rows if row.name in each.fates)
+
+
+def _retried(station: Station, rows: list[SinkRow], selection: Selection) -> dict[str, Retried]:
+    now_us, done = SystemClock.now_us(), {}
+    for row in rows:
+        total = Retried()
+        for chosen in selection.chosen():
+            total += redelivery.retry(station, row.name, chosen, now_us)
+        if total.events or total.gone:
+            done[row.name] = total
+    if done:
+        station.write(leadership.nudge)
+    return done
+
+
+def _text(station: Station, done: dict[str, Retried], alive: list[Listed], rows: list[SinkRow]) -> str:
+    lines = []
+    states = {row.name: row for row in rows}
+    for name, each in done.items():
+        lines.append(f"{name}  {plural(each.events, 'dead event')} pending again")
+        if each.gone:
+            lines.append(f"{name}  {plural(each.gone, 'dead letter')} cannot be sent: the event is lost from the file")
+        lines.append(_next(station, states[name]))
+    lines += [f"Not dead: {each.entry.id} ({_fates(each, rows)})" for each in alive]
+    return "\n".join(lines)
+
+
+def _next(station: Station, row: SinkRow) -> str:
+    holder = deliverer(station, row.name)
+    if holder is None:
+        return "Nobody delivers right now. Deliver: orchclient flush"
+    who = printable(f"pid {holder.pid} (agent {holder.agent})")
+    return f"Delivered by {who}. Wait for it: orchclient flush"
+
+
+def _nothing(selection: Selection, alive: list[Listed], rows: list[SinkRow]) -> str:
+    if alive:
+        return "not dead: " + "; ".join(f"{each.entry.id} is {_fates(each, rows)}" for each in alive)
+    where = f" for {rows[0].name}" if len(rows) == 1 else ""
+    return f"nothing to retry: no dead letters of {printable(selection.words)}{where}; see orchclient list --state dead"
+
+
+def _fates(each: Listed, rows: list[SinkRow]) -> str:
+    told = [f"{each.fates[row.name].state} at {row.name}" for row in rows if row.name in each.fates]
+    return ", ".join(told) or "waiting for a destination"

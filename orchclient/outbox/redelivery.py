@@ -1,0 +1,286 @@
+"""Sending again: dead letters that a person retries, and what counts as delivered although the receiver lost it.
+
+Both become pending in the transaction that takes them from where they were counted, so that recorded = delivered +
+pending + dead + expired holds at every moment. How ``resend`` chooses between the desk and the cursor:
+docs/decisions/0012-sending-again.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from attrs import frozen
+
+from orchclient.core.ranges import Range, difference, intersection, ranges_of, size
+from orchclient.outbox import cursors, desk, gaps, journal
+from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.desk import Parking
+
+STEP = 500
+"""Events that one transaction moves: a few milliseconds, so that no record call waits for it."""
+
+DESK_AT_MOST = 100_000
+"""Events parked for a sink beyond which nothing more is sent again by way of the desk."""
+
+SET_BACK_FROM = 1000
+"""Fewer events than this are not worth taking the cursor from the flusher that is just using it."""
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What moves events in steps: committed transactions, and questions between them."""
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
+        """Run ``work`` in a committed transaction."""
+
+    def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask a question of the committed state."""
+
+
+@frozen
+class Chosen:
+    """Dead letters by task (None: any) and by place; what becomes dead later is not meant."""
+
+    task: str | None = None
+    first_seq: int = 1
+    last_seq: int = journal.MAX_SEQ
+    dead_before_us: int = journal.MAX_SEQ
+
+
+# --- retry --------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Retried:
+    """What a retry did for a sink: events that wait at the desk again, and dead letters whose event is gone."""
+
+    events: int = 0
+    gone: int = 0
+
+    def __add__(self, other: Retried) -> Retried:
+        return Retried(self.events + other.events, self.gone + other.gone)
+
+
+def retry(store: Store, sink: str, chosen: Chosen, now_us: int) -> Retried:
+    """Put dead letters back into their tasks' lanes, in steps: durable when it returns.
+
+    A lane is served before the stream and keeps the order of the journal, and later events of the task wait for it.
+    """
+    total = Retried()
+    for letters in _steps(store, sink, chosen):
+        total += store.write(lambda con: _retried(con, sink, letters, now_us), synced=True)  # noqa: B023
+    return total
+
+
+def dead_letters(con: sqlite3.Connection, sink: str, chosen: Chosen, after_seq: int, at_most: int) -> list[Parking]:
+    """The next chosen dead letters behind a place, as they are to be parked."""
+    rows = con.execute(
+        "SELECT seq, task, attempts, reason FROM work WHERE sink = :sink AND state = 'dead' AND seq > :after "
+        "AND seq >= :first AND seq <= :last AND since_us < :before AND (:task IS NULL OR task = :task) "
+        "ORDER BY seq LIMIT :at_most",
+        {
+            "sink": sink,
+            "after": after_seq,
+            "first": chosen.first_seq,
+            "last": chosen.last_seq,
+            "before": chosen.dead_before_us,
+            "task": chosen.task,
+            "at_most": at_most,
+        },
+    )
+    return [Parking(*row) for row in rows]
+
+
+def _steps(store: Store, sink: str, chosen: Chosen) -> Iterable[list[Parking]]:
+    after_seq = 0
+    while True:
+        letters = store.query(lambda con: dead_letters(con, sink, chosen, after_seq, STEP))  # noqa: B023
+        if not letters:
+            return
+        yield letters
+        after_seq = letters[-1].seq
+
+
+def _retried(con: sqlite3.Connection, sink: str, letters: Sequence[Parking], now_us: int) -> Retried:
+    still = [letter for letter in letters if _is_dead(con, sink, letter.seq)]  # another retry may have been quicker
+    kept = [letter for letter in still if _task_at(con, letter.seq) is not None]
+    desk.exhume(con, sink, [letter.seq for letter in kept])
+    again = [Parking(each.seq, each.task, each.attempts, f"retried, was refused: {each.reason}") for each in kept]
+    desk.park_places(con, sink, again, now_us, 0)
+    return Retried(len(kept), len(still) - len(kept))
+
+
+def _is_dead(con: sqlite3.Connection, sink: str, seq: int) -> bool:
+    at_desk = desk.fate(con, sink, seq)
+    return at_desk is not None and at_desk.state == "dead"
+
+
+def _task_at(con: sqlite3.Connection, seq: int) -> str | None:
+    row = con.execute("SELECT task FROM events WHERE seq = ?", (seq,)).fetchone()
+    return row[0] if row else None
+
+
+# --- give up ------------------------------------------------------------------------------------------------------
+
+
+def give_up(store: Store, sink: str, chosen: Chosen, now_us: int) -> int:
+    """Give dead letters up for good: they count as expired, itemised in the ledger. How many; durable when it returns.
+
+    Their events go with the delivered history.
+    """
+    total = 0
+    for letters in _steps(store, sink, chosen):
+        total += store.write(lambda con: _given_up(con, sink, letters, now_us), synced=True)  # noqa: B023
+    return total
+
+
+def _given_up(con: sqlite3.Connection, sink: str, letters: Sequence[Parking], now_us: int) -> int:
+    seqs = [letter.seq for letter in letters if _is_dead(con, sink, letter.seq)]
+    desk.exhume(con, sink, seqs)
+    gaps.write_off(con, sink, ranges_of(seqs), now_us)
+    return len(seqs)
+
+
+# --- resend -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Resent:
+    """What a resend did: events pending again, and how many more the desk does not take at once."""
+
+    events: int = 0
+    left: int = 0
+
+
+def delivered_within(con: sqlite3.Connection, row: SinkRow, ranges: Sequence[Range]) -> list[Range]:
+    """The places among ``ranges`` that count as delivered to a sink, whether their events are still kept or not."""
+    passed = intersection(ranges, [(row.start_seq + 1, row.cursor)])
+    if not passed:
+        return []
+    first, last = passed[0][0], passed[-1][1]
+    at_desk = con.execute(
+        "SELECT seq FROM work WHERE sink = ? AND state IN ('parked', 'dead') AND seq >= ? AND seq <= ? ORDER BY seq",
+        (row.name, first, last),
+    )
+    passed = difference(passed, list(ranges_of(seq for (seq,) in at_desk)))
+    return difference(passed, gaps.ranges(con, row.name, first, last))
+
+
+def kept_within(con: sqlite3.Connection, ranges: Sequence[Range]) -> list[Range]:
+    """The places among ``ranges`` whose events the journal still keeps."""
+    query = "SELECT seq FROM events WHERE seq >= ? AND seq <= ? ORDER BY seq"
+    return [kept for each in ranges for kept in ranges_of(seq for (seq,) in con.execute(query, each))]
+
+
+def resend(store: Store, sink: str, ranges: Sequence[Range], now_us: int, task: str | None = None) -> Resent:
+    """Make delivered events of ``ranges`` (of one task or of all) pending again, in steps: durable when it returns.
+
+    Everything since a place, as far as nothing else is known of what lies behind it, by setting the cursor back; the
+    rest by way of the desk. Places that are not delivered, or whose events are pruned, are passed over.
+    """
+    clean_seq = store.query(lambda con: _clean_after(con, sink, ranges)) if task is None else None
+    by_desk = ranges if clean_seq is None else intersection(ranges, [(1, clean_seq)])
+    parked, left = _park_delivered(store, sink, by_desk, now_us, task)
+    back = 0 if clean_seq is None else store.write(lambda con: _set_back(con, sink, clean_seq), synced=True)
+    if clean_seq is not None and not back:  # somebody else parked or buried behind that place meanwhile
+        more, left_too = _park_delivered(store, sink, intersection(ranges, [(clean_seq + 1, _END)]), now_us, task)
+        parked, left = parked + more, left + left_too
+    return Resent(parked + back, left)
+
+
+_END = journal.MAX_SEQ
+
+
+def _park_delivered(store: Store, sink: str, ranges: Sequence[Range], now_us: int, task: str | None) -> tuple[int, int]:
+    """Events parked, and events for which the desk has no room."""
+    parked = left = 0
+    row = store.query(lambda con: cursors.sink(con, sink))
+    room = max(DESK_AT_MOST - row.parked, 0) if row else 0
+    for first, last in ranges:
+        after_seq = first - 1
+        while seqs := store.query(lambda con: _events(con, sink, after_seq, last, task)):  # noqa: B023
+            if parked < room:
+                parked += store.write(lambda con: _parked(con, sink, seqs, now_us), synced=True)
+            else:
+                left += len(seqs)
+            after_seq = seqs[-1]
+    return parked, left
+
+
+def _events(con: sqlite3.Connection, sink: str, after_seq: int, last_seq: int, task: str | None) -> list[int]:
+    row = cursors.sink(con, sink)
+    rows = con.execute(
+        "SELECT seq FROM events WHERE seq > ? AND seq <= ? AND (? IS NULL OR task = ?) ORDER BY seq LIMIT ?",
+        (after_seq, min(last_seq, row.cursor if row else 0), task, task, STEP),
+    )
+    return [seq for (seq,) in rows]
+
+
+def _parked(con: sqlite3.Connection, sink: str, seqs: Sequence[int], now_us: int) -> int:
+    row = cursors.sink(con, sink)
+    if row is None:
+        return 0
+    delivered = delivered_within(con, row, list(ranges_of(seqs)))
+    places = [
+        Parking(seq, task, 0, "sent again on request")
+        for first, last in delivered
+        for seq, task in con.execute("SELECT seq, task FROM events WHERE seq >= ? AND seq <= ?", (first, last))
+    ]
+    desk.park_places(con, sink, places, now_us, 0)
+    return len(places)
+
+
+def _clean_after(con: sqlite3.Connection, sink: str, ranges: Sequence[Range]) -> int | None:
+    """The place to which the cursor may be set back; None when it is not worth it.
+
+    Behind it every event is delivered and kept, so that nothing would be counted twice when it is passed again.
+    """
+    row = cursors.sink(con, sink)
+    if row is None or not ranges or ranges[-1][1] < row.cursor:
+        return None
+    lowest = max(ranges[-1][0] - 1, row.start_seq, _last_known(con, row))
+    clean_seq = row.cursor
+    for (seq,) in con.execute(
+        "SELECT seq FROM events WHERE seq > ? AND seq <= ? ORDER BY seq DESC", (lowest, row.cursor)
+    ):
+        if seq != clean_seq:
+            break
+        clean_seq -= 1
+    return clean_seq if row.cursor - clean_seq >= SET_BACK_FROM else None
+
+
+def _last_known(con: sqlite3.Connection, row: SinkRow) -> int:
+    """The last place before the cursor that is at the desk or in the ledger."""
+    query = "SELECT max(seq) FROM work WHERE sink = ? AND state = ?"
+    at_desk = [con.execute(query, (row.name, state)).fetchone()[0] or 0 for state in ("parked", "dead")]
+    noted = con.execute(
+        "SELECT last_seq FROM gaps WHERE sink = ? AND first_seq <= ? ORDER BY first_seq DESC LIMIT 1",
+        (row.name, row.cursor),
+    ).fetchone()
+    return max(*at_desk, noted[0] if noted else 0)
+
+
+def _set_back(con: sqlite3.Connection, sink: str, seq: int) -> int:
+    """How many events are pending again. A batch under way is not settled then: it was read from another place."""
+    row = cursors.sink(con, sink)
+    if row is None or row.cursor <= seq or _last_known(con, row) > seq:
+        return 0
+    con.execute("UPDATE sinks SET cursor = ? WHERE name = ?", (seq, sink))
+    return row.cursor - seq
+
+
+# --- what cannot be sent again ------------------------------------------------------------------------------------
+
+
+def pruned_within(con: sqlite3.Connection, row: SinkRow, ranges: Sequence[Range]) -> list[Range]:
+    """Delivered places of ``ranges`` whose events are gone, so that they cannot be sent again."""
+    delivered = delivered_within(con, row, ranges)
+    return difference(delivered, kept_within(con, delivered))
+
+
+def pruned_count(con: sqlite3.Connection, row: SinkRow, first_seq: int, last_seq: int) -> int:
+    """How many of them there are between two places."""
+    return size(pruned_within(con, row, [(first_seq, last_seq)]))
