@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnknownEvent,
     )
     from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
+    from orchclient.core.settled import Settled
     from orchclient.core.task_state import TaskState
     from orchclient.handles import Clarification, Completion, Escalation
     from orchclient.reporting import FlushReport
@@ -34,6 +35,7 @@ _HOMES = {
     "TaskStatus": "orchclient.core.events",
     "NotificationPriority": "orchclient.core.events",
     "Receipt": "orchclient.core.events",
+    "Settled": "orchclient.core.settled",
     "TaskState": "orchclient.core.task_state",
     "Task": "orchclient.task",
     "Clarification": "orchclient.handles",
@@ -65,6 +67,7 @@ __all__ = [
     "OutboxFull",
     "OutboxUnsafe",
     "Receipt",
+    "Settled",
     "Task",
     "TaskState",
     "TaskStatus",

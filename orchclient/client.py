@@ -19,11 +19,12 @@ from orchclient.core import verbs
 from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
 from orchclient.core.ids import checked_id
 from orchclient.core.task_state import TaskState
+from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock, SystemClock
 from orchclient.handles import Clarification, Completion, Escalation
 from orchclient.recorder import Recorder
-from orchclient.reporting import FlushReport, OutboxReport
-from orchclient.sinks.sink import Sink
+from orchclient.reporting import FlushReport, OutboxReport, SinkReport
+from orchclient.sinks.sink import AnySink
 from orchclient.station import TransportFactory, open_station
 from orchclient.task import Task
 
@@ -36,6 +37,9 @@ class OrchestratorClient:
     :param url: base URL of the orchestrator, https (http to this machine only). None: everything waits in the outbox.
     :param token: bearer token, or a callable that returns it; asked for at every request, never stored or shown.
     :param sinks: destinations in place of the ones that the settings name.
+    :param on_delivered: called with a ``Settled`` for each event that this process delivered.
+    :param on_dead: called with a ``Settled`` for each event that became a dead letter. Both are called in a thread of
+        their own, in order; what they raise is logged, and delivery never waits for them.
     :param durability: ``auto`` syncs everything but progress before the call returns and progress within a second;
         ``full`` syncs every event.
     :param background: deliver and keep house in threads of this process, started by the first record. Without them
@@ -56,7 +60,9 @@ class OrchestratorClient:
         outbox: str | os.PathLike[str] | None = None,
         url: str | None = None,
         token: config.TokenSource = None,
-        sinks: Sequence[Sink] | None = None,
+        sinks: Sequence[AnySink] | None = None,
+        on_delivered: Callback | None = None,
+        on_dead: Callback | None = None,
         durability: str | None = None,
         background: bool = True,
         clock: Clock | None = None,
@@ -73,7 +79,14 @@ class OrchestratorClient:
         secrets = self._settings.known_secrets()
         secrets.refuse_in("agent_id", agent_id)
         self._station = open_station(
-            self._settings, self._clock, secrets, sinks=sinks, transport=transport, background=background
+            self._settings,
+            self._clock,
+            secrets,
+            sinks=sinks,
+            transport=transport,
+            background=background,
+            on_delivered=on_delivered,
+            on_dead=on_dead,
         )
         self._recorder = Recorder(
             self.agent_id, self._station, self._settings, self._clock, secrets, always_synced=not background
@@ -242,6 +255,22 @@ class OrchestratorClient:
         Without a timeout: 30 s. A destination that fails is tried once. Never raises because of the network.
         """
         return self._station.flush(DEFAULT_FLUSH_S if timeout is None else timeout)
+
+    def add_sink(self, sink: AnySink) -> None:
+        """Deliver to one more destination from now on. One that is new to the outbox begins where it says itself.
+
+        Raises ``ConfigError`` for a name that is taken or cannot be kept, ``OutboxError`` when the file cannot be
+        written. In ``mode="offline"`` nothing is sent to it either.
+        """
+        self._station.add_sink(sink)
+
+    def remove_sink(self, name: str, *, forget: bool = False) -> SinkReport | None:
+        """Deliver to a destination no more, from this process. What is under way is cut after 2 s.
+
+        Its cursor stays, so it goes on where it stood when it is added again, and keeps what it has not got from being
+        pruned. With ``forget`` the outbox keeps nothing for it any more. Returns how it stood, None if it never began.
+        """
+        return self._station.remove_sink(name, forget=forget)
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """The caller's own statements and the events recorded inside, durable together or not at all.

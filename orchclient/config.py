@@ -53,6 +53,7 @@ class Settings:
     proxy: Secret | None = None
     allow_network_filesystem: bool = False
     redact_keys: tuple[str, ...] = ()
+    sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict)  # by name: the kind and its options
     origins: Mapping[str, str] = field(factory=dict)
 
     def __reduce__(self) -> NoReturn:
@@ -192,6 +193,7 @@ _SETTINGS: dict[str, _Setting] = {
     "proxy": _Setting(_proxy, "a URL such as http://proxy:3128"),
     "allow_network_filesystem": _Setting(_boolean, "true or false"),
     "redact_keys": _Setting(_names, "names separated by commas"),
+    "sinks": _Setting(str, "tables such as [sinks.audit] in a TOML file"),
 }
 
 
@@ -294,6 +296,8 @@ def _parsed(name: str, value: Any, origin: str) -> Any:
     shown = f"ORCHCLIENT_{name.upper()}" if origin == "environment" else f"{name} ({origin})"
     if name == "token" and callable(value):
         return value
+    if name == "sinks":
+        return _sink_tables(value, shown)
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     if isinstance(value, bool):
         text = text.lower()
@@ -304,16 +308,23 @@ def _parsed(name: str, value: Any, origin: str) -> Any:
         raise ConfigError(f"{shown} is not usable: expected {setting.form}") from None
 
 
+def _sink_tables(value: Any, shown: str) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(value, Mapping) or not all(isinstance(table, Mapping) for table in value.values()):
+        raise ConfigError(f"{shown} is not usable: expected {_SETTINGS['sinks'].form}")
+    return value
+
+
 def _resolve_token(values: dict[str, Any], origins: dict[str, str]) -> None:
     token_file = values.pop("token_file", None)
     if token_file is None:
         return
     if "token" in values:
         raise ConfigError("both token and token_file are set: keep one of ORCHCLIENT_TOKEN and ORCHCLIENT_TOKEN_FILE")
-    values["token"], origins["token"] = _token(_secret_file(Path(token_file).expanduser())), f"file {token_file}"
+    values["token"], origins["token"] = _token(secret_file(Path(token_file).expanduser())), f"file {token_file}"
 
 
-def _secret_file(path: Path) -> str:
+def secret_file(path: Path) -> str:
+    """The text of a file that only its owner can read. Raises ``ConfigError``."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_text().strip()

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
-from orchclient import __version__, config
-from orchclient.core.errors import OutboxError
+from orchclient import __version__, config, destinations
+from orchclient.core.errors import ConfigError, OutboxError
 from orchclient.core.events import Event
 from orchclient.core.secret import KnownSecrets
 from orchclient.core.task_state import TaskState
 from orchclient.delivery import flush as flushing
+from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.flusher import Flusher, FlusherSettings
 from orchclient.outbox import cursors, folding
@@ -30,11 +31,11 @@ from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 from orchclient.outbox.wal import wal_report
-from orchclient.reporting import FlushReport, OutboxReport, communication_stats, flush_report, outbox_report
+from orchclient.reporting import FlushReport, OutboxReport, SinkReport, communication_stats, flush_report, outbox_report
 
 if TYPE_CHECKING:
     from orchclient.delivery.transport import HttpTransport, Transport
-    from orchclient.sinks.sink import Sink
+    from orchclient.sinks.sink import AnySink
 
 log = logging.getLogger("orchclient")
 
@@ -47,11 +48,14 @@ Watch = Callable[[flushing.Progress], None]
 class Station:
     """One outbox, open, with the threads that deliver it once something is recorded."""
 
-    def __init__(self, outbox: Outbox, flusher: Flusher, clock: Clock, *, background: bool, shutdown_s: float) -> None:
+    def __init__(
+        self, outbox: Outbox, flusher: Flusher, clock: Clock, *, background: bool, delivers: bool, shutdown_s: float
+    ) -> None:
         self._outbox = outbox
         self._flusher = flusher
         self._clock = clock
         self._background = background
+        self._delivers = delivers
         self._shutdown_s = shutdown_s
         outbox.on_commit = flusher.notice
         outbox.on_fork = flusher.forget_inherited
@@ -135,6 +139,28 @@ class Station:
     def _rows(self) -> list[SinkRow]:
         return self._outbox.query(cursors.sinks)
 
+    def add_sink(self, sink: AnySink) -> None:
+        """Deliver to one more destination from now on, by this process."""
+        destinations.checked([*self._flusher.sinks, sink])
+        if not self._delivers:
+            return
+        self._flusher.add(sink)
+        self._flusher.notice()
+
+    def remove_sink(self, name: str, *, forget: bool) -> SinkReport | None:
+        """Deliver to a destination no more; with ``forget`` its cursor goes too. How it stood, None if nowhere."""
+        known = {*self._flusher.sink_names, *(row.name for row in self._rows())}
+        if name not in known:
+            raise ConfigError(f"no destination {name!r:.80}; known: {', '.join(sorted(known)) or 'none'}")
+        if name in self._flusher.sink_names:
+            self._flusher.remove(name, STOP_S)
+        report = next((sink for sink in self.report().sinks if sink.name == name), None)
+        if forget:
+            self._outbox.write(lambda con: cursors.forget_sink(con, name), synced=True)
+            left = report.pending if report else 0
+            log.warning("sink %s is forgotten: %d events that were pending will not be delivered to it", name, left)
+        return report
+
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """The caller's own statements and the events recorded inside, durable together or not at all."""
         return self._outbox.transaction()
@@ -200,6 +226,13 @@ class SwitchedOff:
         """Nothing to do."""
         return FlushReport({}, 0.0)
 
+    def add_sink(self, sink: AnySink) -> None:
+        """Nothing is delivered."""
+
+    def remove_sink(self, name: str, *, forget: bool) -> SinkReport | None:
+        """Nothing is delivered."""
+        return None
+
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """There is no file to write to."""
         raise OutboxError("orchclient is disabled (ORCHCLIENT_MODE): there is no outbox for transaction()")
@@ -213,16 +246,16 @@ def open_station(
     clock: Clock,
     secrets: KnownSecrets,
     *,
-    sinks: Sequence[Sink] | None,
+    sinks: Sequence[AnySink] | None,
     transport: TransportFactory | None,
     background: bool,
+    on_delivered: Callback | None = None,
+    on_dead: Callback | None = None,
 ) -> Station | SwitchedOff:
     """The station that the settings describe."""
     if settings.mode == "disabled":
         return SwitchedOff()
-    destinations = (
-        [] if settings.mode == "offline" else configured_sinks(settings, secrets) if sinks is None else list(sinks)
-    )
+    given = destinations.configured(settings, secrets) if sinks is None else destinations.checked(sinks)
     origin = Origin(
         settings.db or config.default_db(),
         _random_source,
@@ -232,31 +265,32 @@ def open_station(
     outbox = Outbox(origin, Limits(settings.max_pending, settings.max_outbox_bytes, settings.min_free_bytes))
     flusher = Flusher(
         outbox,
-        destinations,
+        [] if settings.mode == "offline" else given,
         transport or (lambda: http_transport(settings)),
         clock,
         FlusherSettings(
-            settings.agent or default_agent(), settings.request_timeout, settings.retention, secrets.redact_text
+            settings.agent or default_agent(),
+            settings.request_timeout,
+            settings.retention,
+            secrets.redact_text,
+            on_delivered,
+            on_dead,
         ),
     )
-    return Station(outbox, flusher, clock, background=background, shutdown_s=settings.shutdown_timeout)
+    return Station(
+        outbox,
+        flusher,
+        clock,
+        background=background,
+        delivers=settings.mode != "offline",
+        shutdown_s=settings.shutdown_timeout,
+    )
 
 
 def _random_source() -> str:
     import uuid  # only for a new file
 
     return str(uuid.uuid4())
-
-
-def configured_sinks(settings: config.Settings, secrets: KnownSecrets) -> list[Sink]:
-    """The destinations that the settings name. Raises ``ConfigError`` when one is not usable."""
-    if settings.url is None:
-        return []
-    from orchclient.sinks.orchestrator import OrchestratorSink
-
-    sink = OrchestratorSink(settings.url, settings.token_now, secrets=secrets)
-    sink.greeting()  # asks for the token: an unusable one is told at construction, and no event may quote it
-    return [sink]
 
 
 def default_agent() -> str:

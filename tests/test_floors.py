@@ -27,6 +27,7 @@ ROOT = Path(orchclient.__file__).parent
 FOLDERS = {"core": 0, "outbox": 1, "sinks": 1, "delivery": 2, "cli": 4, "testing": 4, "server": 4}
 FILES = {
     "config": 3,
+    "destinations": 3,
     "recorder": 3,
     "station": 3,
     "reporting": 3,

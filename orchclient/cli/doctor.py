@@ -13,9 +13,11 @@ from orchclient.cli.output import ExitCode, emit, printable, size
 from orchclient.core.errors import OutboxError
 from orchclient.core.http import HttpReply
 from orchclient.delivery.election import is_held, lock_path
+from orchclient.destinations import configured
 from orchclient.outbox import checkup
 from orchclient.reporting import OutboxReport
-from orchclient.station import Station, configured_sinks, http_transport
+from orchclient.sinks.sink import speaks_http
+from orchclient.station import Station, http_transport
 
 CHECK_S = 5.0
 
@@ -114,11 +116,11 @@ def _delivery(report: OutboxReport) -> Iterator[Finding]:
 
 
 def _destinations(settings: config.Settings) -> Iterator[Finding]:
-    sinks = [] if settings.mode != "online" else configured_sinks(settings, settings.known_secrets())
+    sinks = [] if settings.mode != "online" else configured(settings, settings.known_secrets())
     if not sinks:
         yield Finding("warning", "No destination is configured: events wait in the outbox", "Set ORCHCLIENT_URL.")
     for sink in sinks:
-        greeting = sink.greeting()
+        greeting = sink.greeting() if speaks_http(sink) else None
         if greeting is None:
             continue
         transport = http_transport(settings)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import field, frozen
 
@@ -16,3 +18,8 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events as values, for dialects that do not send the texts as they are."""
+        return [json.loads(text) for text in self.texts]

@@ -77,6 +77,21 @@ def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:
     return evolve(verdict, reason=redact(verdict.reason), items=items)
 
 
+def all_delivered(ids: Sequence[str]) -> Verdict:
+    """Everything has arrived, for destinations that answer for a batch as a whole."""
+    return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, Item(Fate.DELIVERED)))
+
+
+def complete(verdict: Verdict, ids: Sequence[str]) -> Verdict:
+    """The verdict with a fate for each event that was sent, and for no other: a dialect may have forgotten some."""
+    if verdict.action is not Action.SETTLE or verdict.items.keys() == set(ids):
+        return verdict
+    return evolve(verdict, items={id_: verdict.items.get(id_, _MISSING) for id_ in ids})
+
+
+_MISSING = Item(Fate.UNKNOWN, "nothing was said of it")
+
+
 _BY_STATUS: dict[int, Action] = {
     408: Action.BACK_OFF,
     425: Action.BACK_OFF,
@@ -128,7 +143,7 @@ def _settled(reply: HttpReply, ids: Sequence[str], redact: Redact) -> Verdict:
         return Verdict(Action.BACK_OFF, f"HTTP {reply.status} with an answer that is not a JSON object")
     results = (document or {}).get("results")
     if results is None:
-        return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, Item(Fate.DELIVERED)))
+        return all_delivered(ids)
     found = _items(results, frozenset(ids), redact) if isinstance(results, list) else {}
     if not found:
         return Verdict(Action.BACK_OFF, "the answer's results name none of the events sent")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from orchclient.core.policy import Redact, as_it_is
+from orchclient.delivery.announcer import Announcer, Callback
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.housekeeper import Housekeeper
 from orchclient.delivery.runner import Runner
@@ -19,20 +20,22 @@ from orchclient.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
     from orchclient.delivery.transport import Transport
-    from orchclient.sinks.sink import Sink
+    from orchclient.sinks.sink import AnySink
 
 
 @frozen
 class FlusherSettings:
     """How to deliver: who we are, how long an attempt may take, how long delivered events are kept (seconds).
 
-    ``redact`` takes secrets out of what a receiver says.
+    ``redact`` takes secrets out of what a receiver says. The callbacks are told of events that this process settled.
     """
 
     agent: str
     deadline_s: float = 10.0
     retention_s: float = 7 * 86_400.0
     redact: Redact = as_it_is
+    on_delivered: Callback | None = None
+    on_dead: Callback | None = None
 
 
 class Flusher:
@@ -41,17 +44,18 @@ class Flusher:
     def __init__(
         self,
         outbox: Outbox,
-        sinks: Sequence[Sink],
+        sinks: Sequence[AnySink],
         make_transport: Callable[[], Transport],
         clock: Clock,
         settings: FlusherSettings,
     ) -> None:
         self._outbox = outbox
-        self._sinks = tuple(sinks)
+        self._sinks = {sink.name: sink for sink in sinks}
         self._make_transport = make_transport
         self._clock = clock
         self._settings = settings
         self._runners: tuple[Runner, ...] = ()
+        self._announcer = Announcer(settings.on_delivered, settings.on_dead)
         self._housekeeper: Housekeeper | None = None
         self.is_running = False  # whether the threads of this process exist; they do not survive a fork
         self._starting = threading.Lock()
@@ -66,7 +70,12 @@ class Flusher:
     @property
     def sink_names(self) -> tuple[str, ...]:
         """The sinks that this process is configured for."""
-        return tuple(sink.name for sink in self._sinks)
+        return tuple(self._sinks)
+
+    @property
+    def sinks(self) -> tuple[AnySink, ...]:
+        """The destinations themselves."""
+        return tuple(self._sinks.values())
 
     @property
     def promising_names(self) -> tuple[str, ...]:
@@ -78,7 +87,7 @@ class Flusher:
         with self._starting:
             if self.is_running:
                 return
-            self._runners = tuple(self._runner(sink) for sink in self._sinks)
+            self._runners = tuple(self._runner(sink) for sink in self._sinks.values())
             self._housekeeper = Housekeeper(self._outbox, self._clock, self, retention_s=self._settings.retention_s)
             try:
                 for runner in self._runners:
@@ -91,7 +100,26 @@ class Flusher:
                 self._ask_to_stop()
                 raise
 
-    def _runner(self, sink: Sink) -> Runner:
+    def add(self, sink: AnySink) -> None:
+        """Deliver to one more sink from now on. Raises ``OutboxError``; then it is as before."""
+        with self._starting:
+            runner = self._runner(sink)
+            runner.add_sink()
+            self._sinks[sink.name] = sink
+            if self.is_running:
+                runner.start()
+                self._runners = (*self._runners, runner)
+
+    def remove(self, name: str, timeout_s: float) -> None:
+        """Deliver to a sink no more; an attempt that takes longer than ``timeout_s`` is cut. Its cursor stays."""
+        with self._starting:
+            self._sinks.pop(name)
+            gone = [runner for runner in self._runners if runner.sink.name == name]
+            self._runners = tuple(runner for runner in self._runners if runner.sink.name != name)
+        for runner in gone:
+            runner.stop(self._clock.monotonic() + timeout_s)
+
+    def _runner(self, sink: AnySink) -> Runner:
         return Runner(
             self._outbox,
             sink,
@@ -101,6 +129,7 @@ class Flusher:
             deadline_s=self._settings.deadline_s,
             turned=self._announce_turn,
             redact=self._settings.redact,
+            announce=self._announcer.announce if self._announcer.is_needed else None,
         )
 
     def forget_inherited(self) -> None:
@@ -109,6 +138,7 @@ class Flusher:
             runner.forget_inherited()
         self._runners, self._housekeeper, self.is_running = (), None, False
         self._starting, self._turn = threading.Lock(), threading.Condition()
+        self._announcer.forget_inherited()
 
     def notice(self) -> None:
         """An event was recorded in this process: called on the record path, so it costs next to nothing."""
@@ -157,6 +187,7 @@ class Flusher:
             runner.stop(until)
         if self._housekeeper is not None:
             self._housekeeper.stop(until)
+        self._announcer.stop(max(until - self._clock.monotonic(), 0.0))
         self._runners, self._housekeeper, self.is_running = (), None, False
 
     def _ask_to_stop(self) -> None:

@@ -20,9 +20,10 @@ from orchclient.outbox.outbox import Outbox
 
 if TYPE_CHECKING:  # what delivers is imported by the process that is elected to: most only record, or look
     from orchclient.core.policy import Redact
+    from orchclient.delivery.courier import Wire
     from orchclient.delivery.transport import Transport
-    from orchclient.delivery.worker import Worker
-    from orchclient.sinks.sink import Sink
+    from orchclient.delivery.worker import Announce, Worker
+    from orchclient.sinks.sink import AnySink
 
 log = logging.getLogger("orchclient")
 
@@ -36,7 +37,7 @@ class Runner:
     def __init__(
         self,
         outbox: Outbox,
-        sink: Sink,
+        sink: AnySink,
         make_transport: Callable[[], Transport],
         clock: Clock,
         *,
@@ -44,6 +45,7 @@ class Runner:
         deadline_s: float,
         turned: Callable[[], None],
         redact: Redact,
+        announce: Announce | None = None,
     ) -> None:
         self.sink = sink
         self.waker = Waker()
@@ -54,13 +56,14 @@ class Runner:
         self._deadline_s = deadline_s
         self._election = Election(lock_path(outbox.path, sink.name))
         self._stopping = threading.Event()
-        self._transport: Transport | None = None
+        self._wire: Wire | None = None
         self._worker: Worker | None = None
         self._hurried = False
         self._stands_by = False
         self._thread: threading.Thread | None = None
         self._turned = turned  # told after every turn
         self._redact = redact
+        self._announce = announce
 
     @property
     def is_leading(self) -> bool:
@@ -111,8 +114,8 @@ class Runner:
         if thread is None or thread is threading.current_thread():
             return
         thread.join(max(until - self._clock.monotonic(), 0.0))
-        if thread.is_alive() and self._transport is not None:
-            self._transport.close()
+        if thread.is_alive() and self._wire is not None:
+            self._wire.close()
             thread.join(CUT_S)
 
     def forget_inherited(self) -> None:
@@ -163,19 +166,27 @@ class Runner:
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
         with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
             from orchclient.delivery.worker import Worker
+            from orchclient.sinks.sink import is_direct
 
-            self._transport = self._make_transport()
+            self._wire = self.sink if is_direct(self.sink) else self._make_transport()
         self._worker = Worker(
-            self._outbox, self.sink, self._transport, self._clock, epoch, self._deadline_s, self._redact
+            self._outbox,
+            self.sink,
+            self._wire,
+            self._clock,
+            epoch,
+            self._deadline_s,
+            self._redact,
+            self._announce,
         )
         if row is not None:
             self._worker.resume(row)
         return self._worker
 
     def _step_down(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-        self._worker = self._transport = None
+        if self._wire is not None:
+            self._wire.close()
+        self._worker = self._wire = None
         self._election.resign()
 
 

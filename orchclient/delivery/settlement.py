@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
@@ -11,6 +11,7 @@ from orchclient.core.backoff import OUTAGE
 from orchclient.core.events import EventType
 from orchclient.core.gap import Gap, GapReason, Place, gaps_of
 from orchclient.core.policy import Fate, Item, Verdict
+from orchclient.core.settled import Settled
 from orchclient.outbox import cursors, desk, gaps, identity
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.identity import Identities, Renewal
@@ -130,6 +131,19 @@ def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us:
         lost = _write_lane(con, selection, selection.lane, fates, now_us, jitter)
     places = (Place(entry.seq, entry.task, entry.agent) for entry in dead if entry.type != EventType.GAP)
     return [*lost, *gaps_of(places, GapReason.DEAD)]
+
+
+def settled(exchange: Exchange, now_us: int) -> Iterator[Settled]:
+    """What an agent that asked is told of an exchange, once it is written: what was delivered, and what is dead."""
+    selection = exchange.selection
+    fates = {**exchange.verdict.items, **{entry.id: DAMAGED for entry in selection.damaged}}
+    for entry in selection.tried:
+        item, is_dead = fates[entry.id], fates[entry.id].fate is Fate.DEAD
+        if is_dead or item.fate is Fate.DELIVERED:
+            reason = item.reason if is_dead else ""
+            yield Settled(
+                selection.row.name, entry.id, entry.seq, entry.task, entry.type, now_us, is_dead=is_dead, reason=reason
+            )
 
 
 def _write_stream(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, evolve, field
@@ -17,10 +17,9 @@ from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import event_text, opening
-from orchclient.core.errors import ConfigError
 from orchclient.core.gap import Gap, gap_event
-from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.ids import uuid7
+from orchclient.core.limits import BATCH_EVENTS
 from orchclient.core.policy import (
     RETRY_AFTER_CAP_S,
     Action,
@@ -30,27 +29,30 @@ from orchclient.core.policy import (
     Verdict,
     as_it_is,
     printable,
-    without_secrets,
 )
+from orchclient.core.settled import Settled
 from orchclient.delivery.clock import Clock
+from orchclient.delivery.courier import Carried, Courier, Cut, Wire, courier
 from orchclient.delivery.settlement import (
     Exchange,
     Selection,
     StaleEpoch,
     conflict_decided,
     first_conflict,
+    settled,
     sorted_out,
     write_fates,
 )
-from orchclient.delivery.transport import Transport
 from orchclient.outbox import attempts, cursors, desk, identity, journal
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.identity import Renewal
 from orchclient.outbox.outbox import Outbox
-from orchclient.sinks.sink import Sink
+from orchclient.sinks.sink import AnySink
 
 log = logging.getLogger("orchclient")
+
+Announce = Callable[[Iterable[Settled]], None]
 
 IDLE = None
 """Nothing to do until something is recorded."""
@@ -61,18 +63,23 @@ class Worker:
     """Delivers the outbox to one sink during one ``epoch``."""
 
     outbox: Outbox
-    sink: Sink
-    transport: Transport
+    sink: AnySink
+    transport: Wire
     clock: Clock
     epoch: int
     deadline_s: float = 10.0
     redact: Redact = as_it_is  # what a receiver or a foreign sink says is stored and shown
+    announce: Announce | None = None
     limit: BatchLimit = field(factory=BatchLimit)
     failures: int = 0
     state: SinkState = SinkState.DELIVERING
     is_stale: bool = False
     _not_before: float = 0.0  # monotonic seconds
     _greeted: bool = False
+    courier: Courier = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.courier = courier(self.sink, self.transport, self.clock, self.deadline_s, self.redact)
 
     @property
     def breaker_is_open(self) -> bool:
@@ -102,6 +109,8 @@ class Worker:
         except StaleEpoch:
             self.is_stale = True
             return IDLE
+        except Cut:
+            return 0.0
 
     def _turn(self) -> float | None:
         if self.is_stale or self.state is SinkState.DISABLED:
@@ -116,9 +125,7 @@ class Worker:
         if not selection:
             return self._next_lane_s()
         if self._greeted:
-            exchange = self._attempt(selection)
-            if exchange is not None:
-                self._settle(exchange)
+            self._settle(self._attempt(selection))
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -152,42 +159,25 @@ class Worker:
     def _greet(self, selection: Selection) -> None:
         """Ask the receiver what it takes."""
         at_us = self.clock.now_us()
-        outcome, _ = self._ask(self.sink.greeting)
-        if outcome is not None:
-            if isinstance(outcome, NoReply) and outcome.reason == "closed":
-                return
-            verdict = self.sink.greeted(outcome, self.clock.now_us())
-            if verdict is not None:
-                nothing = evolve(selection, to_send=(), to_park=(), damaged=())
-                self._settle(_exchange(nothing, without_secrets(verdict, self.redact), outcome, at_us, 0))
-                return
+        trouble = self.courier.greet()
+        if trouble is not None:
+            nothing = evolve(selection, to_send=(), to_park=(), damaged=())
+            self._settle(_exchange(nothing, trouble, at_us))
+            return
         known = self.sink.limit()
-        self.limit = evolve(known, events=min(self.limit.events, known.events))
+        most = min(known.max_events, BATCH_EVENTS)  # folding leaves so many alone, since they may be on their way
+        self.limit = evolve(known, events=min(self.limit.events, known.events, most), max_events=most)
         self._greeted = True
 
-    def _attempt(self, selection: Selection) -> Exchange | None:
-        """Send what is to be sent; None when this process stopped meanwhile, which is nobody's failure."""
+    def _attempt(self, selection: Selection) -> Exchange:
+        """Send what is to be sent. Raises ``Cut``."""
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
         start = opening(selection.source)
         texts = [event_text(start, entry.seq, entry.body) for entry in selection.to_send]
-        batch = Batch([entry.id for entry in selection.to_send], texts)
-        outcome, sent_bytes = self._ask(lambda: self.sink.render(batch))
-        if outcome is None or (isinstance(outcome, NoReply) and outcome.reason == "closed"):
-            return None
-        verdict = self.sink.decide(batch, outcome, self.clock.now_us())
-        return _exchange(selection, without_secrets(verdict, self.redact), outcome, at_us, sent_bytes)
-
-    def _ask(self, make_request: Callable[[], HttpRequest | None]) -> tuple[HttpOutcome | None, int]:
-        """The outcome of a request and its bytes; no outcome when there is nothing to ask."""
-        try:
-            request = make_request()
-        except ConfigError as error:  # a token that cannot be had: it may be there at the next try
-            return NoReply("settings", str(error)), 0
-        if request is None:
-            return None, 0
-        return self.transport.send(request, deadline_s=self.deadline_s), len(request.body)
+        carried = self.courier.carry(Batch([entry.id for entry in selection.to_send], texts))
+        return _exchange(selection, carried, at_us)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
@@ -206,7 +196,7 @@ class Worker:
         conflict_seq = first_conflict(exchange)
         now_us, jitter, new_source = self.clock.now_us(), self.clock.jitter(), self.outbox.new_source()
 
-        def write(con: sqlite3.Connection) -> Renewal | None:
+        def write(con: sqlite3.Connection) -> tuple[Exchange, Renewal | None]:
             decided, renewal = exchange, None
             if conflict_seq is not None:
                 decided, renewal = conflict_decided(con, exchange, conflict_seq, new_source, now_us)
@@ -222,15 +212,18 @@ class Worker:
             )
             if exchange.selection.to_send:
                 attempts.add(con, self._logged(exchange))
-            return renewal
+            return decided, renewal
 
-        if self.outbox.write(write, synced=conflict_seq is not None) is Renewal.DONE:
+        decided, renewal = self.outbox.write(write, synced=conflict_seq is not None)
+        if renewal is Renewal.DONE:
             log.error(
                 "sink %s: the receiver holds other events under the numbers from %d on: this outbox was restored or "
                 "copied. Its events from there on are sent under a new source.",
                 self.sink.name,
                 conflict_seq,
             )
+        if self.announce is not None:
+            self.announce(settled(decided, now_us))
         self.limit = self.limit.after_success()
         self._not_before = 0.0
         self._change(SinkState.DELIVERING, 0, "")
@@ -327,6 +320,5 @@ class Worker:
         log.log(level, "sink %s: %s%s", self.sink.name, state.value, f" ({printable(reason)})" if reason else "")
 
 
-def _exchange(selection: Selection, verdict: Verdict, outcome: HttpOutcome, at_us: int, sent_bytes: int) -> Exchange:
-    status = outcome.status if isinstance(outcome, HttpReply) else None
-    return Exchange(selection, verdict, at_us, status, outcome.took_ms, sent_bytes)
+def _exchange(selection: Selection, carried: Carried, at_us: int) -> Exchange:
+    return Exchange(selection, carried.verdict, at_us, carried.status, carried.took_ms, carried.sent_bytes)

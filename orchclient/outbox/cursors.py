@@ -89,6 +89,12 @@ def add_sink(con: sqlite3.Connection, name: str, kind: str, target: str, now_us:
         con.execute("UPDATE sinks SET expired = ?, ahead = ? WHERE name = ?", (lost, lost, name))
 
 
+def forget_sink(con: sqlite3.Connection, name: str) -> None:
+    """Take a sink out of the outbox, with all that was kept for it: nothing waits for it any more."""
+    for table, column in (("sinks", "name"), ("work", "sink"), ("lanes", "sink"), ("gaps", "sink")):
+        con.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))
+
+
 def advance(
     con: sqlite3.Connection, name: str, epoch: int, from_seq: int, to_seq: int, expired: int = 0, passed: int = 0
 ) -> bool:

@@ -1,8 +1,13 @@
-"""What a destination must be able to do. A sink is a dialect: it speaks, the flusher decides when and acts."""
+"""What a destination must be able to do: a dialect over HTTP (``Sink``), or a wire of its own (``DirectSink``).
+
+A destination speaks; the flusher decides when, acts on the verdict, and keeps the cursor. Nothing here is called by
+more than one thread at a time, and never while a transaction is open. What raises counts as an outage: the flusher
+backs off, keeps everything and says so in ``status``.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
@@ -10,11 +15,11 @@ from orchclient.core.http import HttpOutcome, HttpRequest
 from orchclient.core.policy import Verdict
 
 
-class Sink(Protocol):
-    """One destination. Used by one thread at a time."""
+class Destination(Protocol):
+    """What every destination has."""
 
     name: str
-    """Lower-case name, unique in an outbox; its cursor is kept under it."""
+    """1 to 64 lower-case letters, digits, ``-`` and ``_``; unique in an outbox, its cursor is kept under it."""
 
     kind: str
     """The dialect, such as ``orchestrator``."""
@@ -23,10 +28,17 @@ class Sink(Protocol):
     """Tells one configuration from another without its secrets, for example a digest of the URL."""
 
     from_beginning: bool
-    """Whether a new sink gets the journal from its beginning, or from now on."""
+    """Whether a new destination gets the journal from its beginning, or from now on."""
 
     checks_sequence: bool
     """Whether its receiver looks for missing sequences, so that it must be told of those that will not come."""
+
+    def limit(self) -> BatchLimit:
+        """How much the receiver takes at once; never more than 500 events are given."""
+
+
+class Sink(Destination, Protocol):
+    """A dialect of HTTP: requests out, answers in. The flusher owns the connection and the deadline."""
 
     def greeting(self) -> HttpRequest | None:
         """A question to ask before the first batch, None for none."""
@@ -34,11 +46,31 @@ class Sink(Protocol):
     def greeted(self, outcome: HttpOutcome, now_us: int) -> Verdict | None:
         """Read the answer to the greeting; None when delivery may begin, else what to do instead."""
 
-    def limit(self) -> BatchLimit:
-        """How much the receiver takes at once."""
-
     def render(self, batch: Batch) -> HttpRequest:
         """The request that delivers a batch."""
 
     def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
         """What the answer means for the events of the batch."""
+
+
+class DirectSink(Destination, Protocol):
+    """A wire of its own: a database, a queue, a file."""
+
+    def deliver(self, batch: Batch, *, deadline_s: float) -> Verdict:
+        """Hand a batch over within ``deadline_s`` seconds, and say what became of each event."""
+
+    def close(self) -> None:
+        """Let go of what is open; ``deliver`` may be called again afterwards."""
+
+
+AnySink = Sink | DirectSink
+
+
+def is_direct(sink: AnySink) -> TypeGuard[DirectSink]:
+    """Whether a destination has a wire of its own."""
+    return hasattr(sink, "deliver")
+
+
+def speaks_http(sink: AnySink) -> TypeGuard[Sink]:
+    """Whether a destination is a dialect of HTTP."""
+    return not is_direct(sink)
