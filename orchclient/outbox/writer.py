@@ -151,8 +151,8 @@ class Writer:
 
     def _waited_in_vain(self) -> OutboxBusy:
         return OutboxBusy(
-            f"outbox {self._store.path}: another thread of this process holds it for too long; keep what happens in "
-            "transaction() short"
+            f"outbox {self._store.path}: another thread of this process has been at it for too long: another process "
+            "does not let go (see orchclient status for who), or a transaction() takes long; nothing was stored"
         )
 
     def _ring_the_first(self) -> None:
