@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
-from attrs import asdict, frozen
+from attrs import asdict
 
 from orchclient import config
+from orchclient.cli import losses
+from orchclient.cli.finding import Finding
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, printable, size
 from orchclient.core.errors import OutboxError
 from orchclient.core.http import HttpReply
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.destinations import configured
-from orchclient.outbox import checkup
+from orchclient.outbox import checkup, identity
 from orchclient.reporting import OutboxReport
 from orchclient.sinks.sink import speaks_http
 from orchclient.station import Station, http_transport
 
 CHECK_S = 5.0
-
-
-@frozen
-class Finding:
-    """One thing that was looked at. ``level`` is ok, warning or problem."""
-
-    level: str
-    what: str
-    cure: str = ""
 
 
 @click.command("doctor")
@@ -72,12 +65,15 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
         yield Finding("problem", str(error))
         return
     if station is None:
-        yield Finding("ok", f"No outbox yet at {path}: the first record call makes it")
+        remains = [*losses.gone(path)]
+        yield from remains or [Finding("ok", f"No outbox yet at {path}: the first record call makes it")]
         return
     try:
         report = station.report()
         yield Finding("ok", f"Outbox {report.path}: {report.recorded} events recorded, {report.kept} kept")
         yield _integrity(station)
+        yield from losses.changes_of_identity(station.query(identity.changes))
+        yield from losses.set_asides(report.path)
         yield from _wal(report)
         yield from _delivery(report)
     finally:
@@ -85,7 +81,10 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
 
 
 def _integrity(station: Station) -> Finding:
-    said = station.query(lambda con: checkup.quick_check(con, CHECK_S))
+    try:
+        said = station.query(lambda con: checkup.quick_check(con, CHECK_S))
+    except OutboxError as error:
+        said = str(error)
     if said == "ok":
         return Finding("ok", "The file is sound (quick_check)")
     if said == checkup.TOO_LONG:

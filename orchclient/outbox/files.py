@@ -106,12 +106,13 @@ _IS_REMOTE = re.compile(
 
 
 class Companions(NamedTuple):
-    """The files beside the database: two of SQLite's, two locks of ours."""
+    """The files beside the database: two of SQLite's, two locks of ours, and what it is known to have held."""
 
     wal: Path
     shm: Path
     gate: Path
     flusher: Path
+    mark: Path
 
 
 class FileIdentity(NamedTuple):
@@ -123,7 +124,8 @@ class FileIdentity(NamedTuple):
 
 def companions(path: Path) -> Companions:
     """The paths of the files that stand beside the outbox ``path``, whether they exist or not."""
-    return Companions(*(path.with_name(path.name + ending) for ending in ("-wal", "-shm", ".gate", ".flusher")))
+    endings = ("-wal", "-shm", ".gate", ".flusher", ".mark")
+    return Companions(*(path.with_name(path.name + ending) for ending in endings))
 
 
 def prepare(path: Path, *, allow_network: bool = False) -> Path:

@@ -41,6 +41,31 @@ def ensure(con: sqlite3.Connection, source: str, now_us: int) -> None:
     )
 
 
+LOST_TAIL = "lost tail"
+
+
+def lost_tail(missing: int) -> str:
+    """The reason of a new identity: so many events that were known to be there are missing."""
+    return f"{LOST_TAIL}: {missing} events are missing"
+
+
+@frozen
+class Change:
+    """A change of identity: from which event on, when, and why."""
+
+    first_seq: int
+    since_us: int
+    reason: str
+
+
+def changes(con: sqlite3.Connection) -> list[Change]:
+    """Every change of identity after the first one, oldest first."""
+    rows = con.execute(
+        "SELECT first_seq, since_us, reason FROM identities WHERE reason <> 'created' ORDER BY first_seq"
+    )
+    return [Change(*row) for row in rows]
+
+
 def renew(con: sqlite3.Connection, source: str, first_seq: int, now_us: int, reason: str) -> None:
     """Send the events from ``first_seq`` on under a new source."""
     con.execute(

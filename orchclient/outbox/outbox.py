@@ -113,7 +113,7 @@ class Outbox:
         return seq
 
     def _measured(self) -> Fullness:
-        return self._store.query(lambda con: fullness(con, self.path, self._limits))
+        return self.query(lambda con: fullness(con, self.path, self._limits))
 
     def _refuse_if_full(self, is_important: bool) -> None:
         """Delivered history goes first, superseded progress next; then ordinary events are refused, then everything."""
@@ -153,6 +153,7 @@ class Outbox:
         is_alone = self.on_burden is None
         if self._writer.is_in_transaction:
             return  # a checkpoint would wait for the gate that this thread holds
+        self._store.note_past()
         if self.on_burden is not None and (behind > folding.BEHIND_AT_MOST or commits > CHECKPOINT_AFTER):
             self.on_burden()
         if behind > (folding.BEHIND_AT_MOST if is_alone else FAR_BEHIND):
@@ -218,6 +219,7 @@ class Outbox:
         commits = self._writer.commits.count
         if commits > CHECKPOINT_AFTER or self._store.wal.is_due:
             self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
+        self._store.note_past()
 
     def _fold(self, step: int) -> bool:
         """Fold one step if there is a whole one; whether there is another."""
@@ -233,6 +235,7 @@ class Outbox:
         try:
             if self._store.checkpoint(wait=wait):
                 self._writer.commits.count = 0
+                self._store.note_past()
             elif wait:  # it was waited for in vain: not again at once
                 self._writer.commits.count -= CHECKPOINT_AFTER
         except OutboxError as error:

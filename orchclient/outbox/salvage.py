@@ -6,12 +6,15 @@ what stands at the path and is no outbox is set aside under a dated name.
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from zlib import crc32
@@ -35,7 +38,40 @@ def set_aside(path: str, now_us: int) -> str:
     for suffix in _SET:
         if os.path.lexists(path + suffix):
             os.rename(path + suffix, aside + suffix)
+    if _size(aside + "-wal") and not _size(aside):
+        if not os.path.lexists(aside):
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.truncate(aside, PAGE)  # with zeros: beside an empty database, SQLite deletes the -wal instead of reading it
     return aside
+
+
+PAGE = 4096
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def set_asides(path: str) -> list[str]:
+    """The files that were ever set aside for the outbox ``path``, without their companions, oldest first."""
+    database = Path(path)
+    found = (str(each) for each in database.parent.glob(f"{glob.escape(database.name)}.damaged-*"))
+    return sorted(each for each in found if not each.endswith(("-wal", "-shm")))
+
+
+def readable_events(aside: str, within_s: float) -> int:
+    """How many whole events can be read from a set-aside file; as many as were counted when the time was over."""
+    until = time.monotonic() + within_s
+    count_ = 0
+    with suppress(sqlite3.Error), closing(opened_aside(aside)) as con:
+        for row in _readable(con, 0):
+            count_ += crc32(row[-1].encode()) == row[-2]
+            if time.monotonic() > until:
+                break
+    return count_
 
 
 def _free_name(name: str) -> str:
@@ -175,16 +211,24 @@ def _settled(damaged: sqlite3.Connection) -> int:
 UNREADABLE_AT_MOST = 20_000
 """Places in a row that cannot be read after which nothing more is expected."""
 
+PROBE_S = 1.0
+"""How long places that cannot be read are probed in all: recording waits meanwhile."""
+
 
 def _readable(damaged: sqlite3.Connection, after_seq: int) -> Iterator[tuple[Any, ...]]:
     """Rows in order; one by one over places that cannot be read."""
-    place, unreadable = after_seq, 0
-    while unreadable < UNREADABLE_AT_MOST:
+    if not _has_events(damaged):
+        return
+    place, unreadable, probed_s = after_seq, 0, 0.0
+    while unreadable < UNREADABLE_AT_MOST and probed_s < PROBE_S:
+        began = time.monotonic()
         try:
             row = damaged.execute(f"SELECT seq, {_EVENT} FROM events WHERE seq > ? LIMIT 1", (place,)).fetchone()
+            if row is not None and row[0] <= place:
+                raise sqlite3.DatabaseError("a damaged tree leads back to what was read before")
         except sqlite3.Error:
             row = _at(damaged, place + 1)
-            place, unreadable = place + 1, unreadable + 1
+            place, unreadable, probed_s = place + 1, unreadable + 1, probed_s + time.monotonic() - began
             if row is None:
                 continue
         if row is None:
@@ -194,6 +238,14 @@ def _readable(damaged: sqlite3.Connection, after_seq: int) -> Iterator[tuple[Any
             yield row[1:]
 
 
+def _has_events(damaged: sqlite3.Connection) -> bool:
+    try:
+        damaged.execute(f"SELECT {_EVENT} FROM events LIMIT 0")
+    except sqlite3.Error:
+        return False
+    return True
+
+
 def _at(damaged: sqlite3.Connection, seq: int) -> tuple[Any, ...] | None:
     try:
         row: tuple[Any, ...] | None = damaged.execute(
@@ -201,4 +253,4 @@ def _at(damaged: sqlite3.Connection, seq: int) -> tuple[Any, ...] | None:
         ).fetchone()
     except sqlite3.Error:
         return None
-    return row
+    return row if row is not None and row[0] == seq else None

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.ids import uuid7
-from orchclient.outbox import files, identity
+from orchclient.outbox import checkup, files, identity, journal
 from orchclient.outbox.connection import (
     DISK_CODES,
     connect,
@@ -33,9 +33,11 @@ from orchclient.outbox.connection import (
     translated,
 )
 from orchclient.outbox.gate import Gate, alone, is_locked_alone, lock_file
+from orchclient.outbox.identity import lost_tail
 from orchclient.outbox.migrations import is_current, migrate
+from orchclient.outbox.past import Past
 from orchclient.outbox.stillness import STILLNESS
-from orchclient.outbox.wal import Wal
+from orchclient.outbox.wal import Wal, wal_bytes
 
 T = TypeVar("T")
 Copy = Callable[[sqlite3.Connection, sqlite3.Connection, str, int], int]
@@ -105,6 +107,7 @@ class Store:
         self._idle: list[sqlite3.Connection] = []
         self._ghosts: list[sqlite3.Connection] = []  # of lost files, until their events are in the file at the path
         self._asides: list[tuple[str, BaseException]] = []  # set aside, and why: until their events are in it too
+        self._past: Past | None = None
         self._pid = 0  # the process that opened it
 
     def open(self) -> sqlite3.Connection:
@@ -125,6 +128,7 @@ class Store:
         self.path = str(files.prepare(self._origin.path, allow_network=self._origin.allow_network))
         was_an_outbox = os.path.lexists(self.path + ".gate")
         try:
+            self._refuse_lone_wal()
             con = self._open_files()
         except OutboxError as error:
             if not (was_an_outbox and is_damage(error.__cause__)):
@@ -133,27 +137,35 @@ class Store:
         self._take_over(con)
         return con
 
+    def _refuse_lone_wal(self) -> None:
+        """A database that is gone or empty, while its -wal is not: SQLite would delete the -wal."""
+        if _is_empty(self.path) and wal_bytes(self.path):
+            error = checkup.damage("the database file is gone or empty, and its -wal is not")
+            raise OutboxError(f"outbox {self.path}: {error}") from error
+
     def _open_damaged(self, error: OutboxError) -> sqlite3.Connection:
         """Open files that seem to be damaged: once more as they are, since a read error of the disk looks the same."""
         found = files.identity(self.path)
         try:
+            self._refuse_lone_wal()
             return self._open_files()
         except OutboxError as again:
             if not is_damage(again.__cause__):
                 raise
         return self._replace_damaged(error.__cause__ or error, found)
 
-    def _open_files(self) -> sqlite3.Connection:
+    def _open_files(self, *, is_replacement: bool = False) -> sqlite3.Connection:
         with files.translated(self._origin.path):
-            return self._open_prepared()
+            return self._open_prepared(is_replacement)
 
-    def _open_prepared(self) -> sqlite3.Connection:
+    def _open_prepared(self, is_replacement: bool) -> sqlite3.Connection:
         files.prepare(self._origin.path, allow_network=self._origin.allow_network)  # never made by SQLite: its mode
         self._wal_path = self.path + "-wal"
         self.wal = Wal(self.path)
         self._directory = os.path.dirname(self.path)
         self._unchanged = NEVER
         self.gate = Gate(self.path + ".gate")
+        self._look_back()
         self._pid = os.getpid()
         self.generation += 1
         self._idle, self._checkpointer = [], None
@@ -161,7 +173,7 @@ class Store:
             with alone(self.gate.path) if _is_empty(self.path) else nullcontext():  # the first opening writes
                 con = connect(self.path)
         except BaseException:
-            self.gate.close()
+            self._close_side_files()
             raise
         try:
             with translated(self.path):
@@ -169,11 +181,48 @@ class Store:
                 self._make_ready(con)
                 self._files = self._named_files()
                 con.execute("PRAGMA busy_timeout=0")  # a commit that met a lock lets go of the gate, then waits
+                if not is_replacement:
+                    self._face_past(con)
         except BaseException:
             con.close()
-            self.gate.close()
+            self._close_side_files()
             raise
         return con
+
+    def _look_back(self) -> None:
+        if self._past is not None:
+            self._past.close()
+        try:
+            self._past = Past(self.path)
+        except BaseException:
+            self.gate.close()
+            raise
+
+    def _face_past(self, con: sqlite3.Connection) -> None:
+        """When nobody else has the outbox open: see whether its end is missing; check it if it was not closed."""
+        past = self._past
+        if past is None or not past.is_first:
+            return
+        missing = past.missing(con)
+        if missing is None and past.ended_well:
+            return
+        checkup.refuse_damaged(con)
+        if missing is not None:
+            source, now_us = self.new_identity()
+            with self.gate.shared():
+                retry_busy(lambda: identity.renew(con, source, journal.last_seq(con) + 1, now_us, lost_tail(missing)))
+        checkup.announce(self.path, missing, checkup.spoiled(con))
+
+    def note_past(self) -> None:
+        """Write down beside the file what it holds, if it is still the one at the path. A question and one write."""
+        past = self._past
+        if past is not None and self.is_intact():
+            self.query(past.note)
+
+    def _close_side_files(self) -> None:
+        self.gate.close()
+        if self._past is not None:
+            self._past.close()
 
     def _make_ready(self, con: sqlite3.Connection) -> None:
         if not retry_busy(lambda: is_current(con, self.path)):
@@ -337,7 +386,7 @@ class Store:
         if con is not None:
             with suppress(sqlite3.Error):
                 con.close()
-        self.gate.close()
+        self._close_side_files()
 
     def _replace_damaged(self, error: BaseException, found: files.FileIdentity | None) -> sqlite3.Connection:
         """Set damaged files aside and open new ones; what can be read of the old ones is owed to them."""
@@ -347,7 +396,7 @@ class Store:
             if files.identity(self.path) == found:  # else another process met the same damage, and replaced them
                 salvage.refuse_unreadable(self.path)
                 self._asides.append((salvage.set_aside(self.path, self._origin.now_us()), error))
-            return self._open_files()
+            return self._open_files(is_replacement=True)
 
     @contextmanager
     def _salvaging(self) -> Iterator[None]:
@@ -370,9 +419,11 @@ class Store:
                 copied = self._copied(con, self._ghosts[-1], salvage.copy_lost)
                 self._ghosts.pop().close()
                 salvage.announce_lost(self.path, copied)
+            if self._past is not None:
+                self._past.note(con)
         except BaseException:
             con.close()
-            self.gate.close()
+            self._close_side_files()
             raise
 
     def _copied(self, con: sqlite3.Connection, old: sqlite3.Connection, copy: Copy) -> int:
@@ -407,13 +458,13 @@ class Store:
         if self._holds_part_of_ours():
             salvage.set_aside(self.path, self._origin.now_us())
         try:
-            return self._open_files()
+            return self._open_files(is_replacement=True)
         except OutboxError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) or (isinstance(cause, sqlite3.Error) and not is_damage(cause)):
                 raise
             salvage.set_aside(self.path, self._origin.now_us())
-            return self._open_files()
+            return self._open_files(is_replacement=True)
 
     def _holds_part_of_ours(self) -> bool:
         """Whether the path names some of our files: a database without its -wal, or a -wal without its database."""
@@ -436,7 +487,7 @@ class Store:
         self._idle, self._ghosts, self._asides = [], [], []  # what is owed, the parent pays
         self._opening = threading.Lock()
         if self._pid:
-            self.gate.close()
+            self._close_side_files()
 
     def close(self) -> None:
         """Close every connection and lock file."""
@@ -445,6 +496,8 @@ class Store:
         if self._ghosts or self._asides:
             with suppress(OutboxError):  # the last moment for events that have no other place
                 self.connection()
+        with suppress(OutboxError):
+            self.note_past()
         self._is_closed = True
         for con in (*self._idle, self._checkpointer, self._doubtful, self._con, *self._ghosts):
             if con is not None:
@@ -452,3 +505,5 @@ class Store:
                     con.close()
         self._idle, self._checkpointer, self._con = [], None, None
         self.gate.close()
+        if self._past is not None:
+            self._past.leave()

@@ -123,7 +123,7 @@ def test_sqlite_gives_its_own_files_the_same_mode(outbox: Path) -> None:
 
 def test_companions_stand_beside_the_outbox() -> None:
     names = [path.name for path in companions(Path("/x/o.db"))]
-    assert names == ["o.db-wal", "o.db-shm", "o.db.gate", "o.db.flusher"]
+    assert names == ["o.db-wal", "o.db-shm", "o.db.gate", "o.db.flusher", "o.db.mark"]
 
 
 def test_eight_threads_make_one_file(outbox: Path) -> None:
