@@ -109,6 +109,11 @@ class Station:
         """Change the outbox in one committed transaction, as an operator's command does."""
         return self._outbox.write(work, synced=synced)
 
+    def prune(self, recorded_before_us: int) -> None:
+        """Forget delivered events recorded before an instant; what the tasks add up to is folded first."""
+        self._outbox.fold_rest()
+        self._outbox.prune(recorded_before_us=recorded_before_us)
+
     def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
         """Deliver what is due now, by this process or by the one that does so already."""
         began, was_running = self._clock.monotonic(), self._flusher.is_running

@@ -22,6 +22,8 @@ _COMMANDS = {
     "status": ("orchclient.cli.status", "What waits, what was delivered, what is dead, and why."),
     "flush": ("orchclient.cli.flush", "Deliver what is due now."),
     "retry": ("orchclient.cli.retry", "Send dead letters again."),
+    "resend": ("orchclient.cli.resend", "Send again what a receiver lost."),
+    "prune": ("orchclient.cli.prune", "Forget delivered history; give up dead letters."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
     "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from orchclient import config
+from orchclient.cli.output import printable
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
@@ -89,3 +90,12 @@ def deliverer(station: Station, sink: str) -> Holder | None:
     if not is_held(lock_path(station.path, sink)):
         return None
     return station.query(lambda con: leadership.last_holder(con, sink))
+
+
+def what_follows(station: Station, sink: str) -> str:
+    """A line for people: who delivers what is pending now, or how to have it delivered."""
+    holder = deliverer(station, sink)
+    if holder is None:
+        return "Nobody delivers right now. Deliver: orchclient flush"
+    who = printable(f"pid {holder.pid} (agent {holder.agent})")
+    return f"Delivered by {who}. Wait for it: orchclient flush"

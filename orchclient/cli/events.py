@@ -109,7 +109,12 @@ def _dead_table(found: list[Listed], sink: str | None, shown: int) -> str:
         if fate.state == "dead" and sink in (None, name)
     ]
     text = table(("ID", "TASK", "DESTINATION", "TRIES", "REASON"), rows, right=(3,))
-    return f"{text}\n\nLook at one: orchclient show ID   Send it again: orchclient retry ID"
+    return f"{text}\n\n{_DEAD_HINTS}"
+
+
+_DEAD_HINTS = """\
+Look at one: orchclient show ID   Send it again: orchclient retry ID
+Give up old ones: orchclient prune --dead"""
 
 
 def _cut(text: str, width: int) -> str:

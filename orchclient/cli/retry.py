@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from attrs import asdict, frozen
 
-from orchclient.cli.choosing import chosen_events, chosen_sinks, deliverer, sink_option
+from orchclient.cli.choosing import chosen_events, chosen_sinks, sink_option, what_follows
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, plural, printable
 from orchclient.core.errors import OutboxError
@@ -107,22 +107,13 @@ def _retried(station: Station, rows: list[SinkRow], selection: Selection) -> dic
 
 def _text(station: Station, done: dict[str, Retried], alive: list[Listed], rows: list[SinkRow]) -> str:
     lines = []
-    states = {row.name: row for row in rows}
     for name, each in done.items():
         lines.append(f"{name}  {plural(each.events, 'dead event')} pending again")
         if each.gone:
             lines.append(f"{name}  {plural(each.gone, 'dead letter')} cannot be sent: the event is lost from the file")
-        lines.append(_next(station, states[name]))
+        lines.append(what_follows(station, name))
     lines += [f"Not dead: {each.entry.id} ({_fates(each, rows)})" for each in alive]
     return "\n".join(lines)
-
-
-def _next(station: Station, row: SinkRow) -> str:
-    holder = deliverer(station, row.name)
-    if holder is None:
-        return "Nobody delivers right now. Deliver: orchclient flush"
-    who = printable(f"pid {holder.pid} (agent {holder.agent})")
-    return f"Delivered by {who}. Wait for it: orchclient flush"
 
 
 def _nothing(selection: Selection, alive: list[Listed], rows: list[SinkRow]) -> str:

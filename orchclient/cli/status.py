@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from typing import Any
 
 import click
 from attrs import asdict
 
 from orchclient import config
+from orchclient.cli.check import Thresholds, troubles
+from orchclient.cli.choosing import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
-from orchclient.cli.output import age, emit, number, plural, printable, size, table
+from orchclient.cli.output import ExitCode, age, emit, number, plural, printable, size, table
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
@@ -18,28 +21,60 @@ from orchclient.reporting import OutboxReport, SinkReport
 
 
 @click.command("status")
+@click.option(
+    "--check", "is_check", is_flag=True, help="Exit code 1 with a line for each finding; for cron and probes."
+)
+@click.option(
+    "--max-age", type=Duration(), default="5m", show_default=True, help="With --check: how long an event may wait."
+)
+@click.option("--max-pending", type=click.IntRange(0), metavar="N", help="With --check: how many events may wait.")
 @json_option
 @click.pass_context
-def status_command(ctx: click.Context, as_json: bool) -> None:
+def status_command(
+    ctx: click.Context, is_check: bool, max_age: float, max_pending: int | None, as_json: bool
+) -> ExitCode:
     """What waits, what was delivered, what is dead, and why.
 
+    With --check: whether somebody should look. A destination that is paused or disabled, dead letters, an event that
+    waits for longer than --max-age, and events that wait while nobody delivers are each a line, and exit code 1.
+
     \b
-    Example: orchclient status --json
+    Examples: orchclient status --json
+              orchclient status --check --max-age 15m --max-pending 10000
     """
     settings = settings_of(ctx)
     station = open_existing(settings)
     if station is None:
         path = str(outbox_path(settings))
         text = f"No outbox yet at {path}: nothing was recorded on this host."
-        emit({"ok": True, "exists": False, "path": path}, text, as_json=as_json)
-        return
+        found: dict[str, Any] = {"findings": []} if is_check else {}
+        emit({"ok": True, "exists": False, "path": path, **found}, text, as_json=as_json)
+        return ExitCode.DONE
     try:
         report = station.report()
         configured = station.sink_names
     finally:
         station.close(0)
+    if is_check:
+        return _checked(report, Thresholds(max_age, max_pending), as_json=as_json)
     document = {"ok": True, "exists": True, "mode": settings.mode, "configured": configured, **asdict(report)}
     emit(document, _text(report, settings, configured), as_json=as_json)
+    return ExitCode.DONE
+
+
+def _checked(report: OutboxReport, thresholds: Thresholds, *, as_json: bool) -> ExitCode:
+    found = troubles(report, thresholds, lambda name: is_held(lock_path(report.path, name)))
+    document = {
+        "ok": not found,
+        "exists": True,
+        "path": report.path,
+        "findings": [asdict(each) for each in found],
+        "destinations": {sink.name: {"pending": sink.pending, "dead": sink.dead} for sink in report.sinks},
+    }
+    pending = sum(sink.pending for sink in report.sinks)
+    text = "\n".join(each.message for each in found) or f"ok: {number(pending)} pending, 0 dead"
+    emit(document, text, as_json=as_json)
+    return ExitCode.ERROR if found else ExitCode.DONE
 
 
 def _text(report: OutboxReport, settings: config.Settings, configured: tuple[str, ...]) -> str:

@@ -234,6 +234,11 @@ def _time_window(digits: str) -> tuple[int, int]:
     return int(digits.ljust(12, "0"), 16) * 1000, (int(digits.ljust(12, "f"), 16) + 1) * 1000
 
 
+def first_since(con: sqlite3.Connection, us: int) -> int:
+    """The first ``seq`` recorded at or after an instant; the next one to come when there is none."""
+    return _first_at(con, us)
+
+
 def _first_at(con: sqlite3.Connection, us: int) -> int:
     """The first ``seq`` recorded at or after an instant, as far as the times rise with the sequence."""
     low, high = first_seq(con), last_seq(con) + 1

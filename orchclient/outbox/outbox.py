@@ -221,6 +221,12 @@ class Outbox:
             self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
         self._store.note_past()
 
+    def fold_rest(self) -> None:
+        """Fold everything recorded so far, so that nothing of it is kept for the fold alone."""
+        while self._fold(folding.STEP):
+            pass
+        self._fold(self.query(folding.behind))
+
     def _fold(self, step: int) -> bool:
         """Fold one step if there is a whole one; whether there is another."""
         behind = self.query(folding.behind)

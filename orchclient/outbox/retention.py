@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 
 from attrs import astuple, frozen
 
@@ -23,10 +24,25 @@ def prunable_seq(con: sqlite3.Connection) -> int:
 
     The newest event always stays: the next sequence is one more than the highest that is there.
     """
+    return min(_settled_seq(con), folding.folded_seq(con))
+
+
+def _settled_seq(con: sqlite3.Connection) -> int:
     lowest: int | None = con.execute("SELECT min(cursor) FROM sinks").fetchone()[0]
-    if lowest is None:
-        return 0
-    return min(lowest, folding.folded_seq(con), journal.last_seq(con) - 1)
+    return 0 if lowest is None else max(min(lowest, journal.last_seq(con) - 1), 0)
+
+
+def prunable_count(con: sqlite3.Connection, recorded_before_us: int, giving_up: Sequence[str] = ()) -> int:
+    """How many events may be forgotten once the tasks are folded. Reads them all: for a person who asks.
+
+    Dead letters of the sinks ``giving_up`` that are as old count as if they were given up already.
+    """
+    count: int = con.execute(
+        "SELECT count(*) FROM events WHERE seq <= :settled AND recorded_us < :before AND seq NOT IN (SELECT seq FROM "
+        "work WHERE NOT (state = 'dead' AND since_us < :before AND sink IN (SELECT value FROM json_each(:sinks))))",
+        {"settled": _settled_seq(con), "before": recorded_before_us, "sinks": json.dumps(list(giving_up))},
+    ).fetchone()[0]
+    return count
 
 
 @frozen
