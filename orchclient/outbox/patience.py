@@ -13,6 +13,8 @@ BUSY_TOTAL_S = 5.0
 """How long a call waits for other threads and processes before it raises ``OutboxBusy``."""
 
 _SHORTEST_S, _LONGEST_S = 0.001, 0.02
+_PATIENT_S = 0.2
+"""Who has waited longer tries as often as it can: nothing else puts those who wait for long before the others."""
 
 
 class Patience:
@@ -20,6 +22,7 @@ class Patience:
 
     def __init__(self, until: float) -> None:
         self._until = until
+        self._since = time.monotonic()
         self._pause_s = _SHORTEST_S
 
     @classmethod
@@ -29,10 +32,11 @@ class Patience:
 
     def pause(self) -> bool:
         """Pause before the next try; False, at once, when the time is over."""
-        left_s = self._until - time.monotonic()
+        now = time.monotonic()
+        left_s = self._until - now
         if left_s <= 0:
             return False
         jitter = random.uniform(0.5, 1.0)  # noqa: S311  not a secret
         time.sleep(min(jitter * self._pause_s, left_s))
-        self._pause_s = min(1.5 * self._pause_s, _LONGEST_S)
+        self._pause_s = min(1.5 * self._pause_s, _LONGEST_S) if now - self._since < _PATIENT_S else _SHORTEST_S
         return True
