@@ -34,6 +34,8 @@ COMMANDS = (
     ("list", "--limit", "1000"),
     ("list", "--state", "dead"),
     ("doctor",),
+    ("retry", "no such id"),
+    ("retry", "--all"),
     ("flush", "--timeout", "1s"),
     ("show", "no such id"),
     ("--token", "misplaced"),
