@@ -52,7 +52,8 @@ def violations(ledger: Ledger, truth: Mapping[str, Told]) -> list[str]:
 
 
 def _set_aside(path: Path) -> set[str]:
-    return {found.name for found in path.parent.glob(f"{path.name}.damaged-*")}
+    found = (each.name for each in path.parent.glob(f"{path.name}.damaged-*"))
+    return {name.removesuffix("-wal").removesuffix("-shm") for name in found}  # a look at one makes these anew
 
 
 @contextmanager

@@ -53,8 +53,9 @@ RELEASE_HOURS = 4
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Executor]:
     """Processes that make cuts. Spawned: pytest has threads, and a fork does not carry them over."""
-    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as executor:
-        yield executor
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, mp_context=spawn, max_tasks_per_child=50) as executor:
+        yield executor  # one that has judged very many cuts runs into its bound of memory
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
