@@ -150,7 +150,7 @@ def _settled(con: sqlite3.Connection, size: int) -> None:
     cursors.add_sink(con, SINK, SINK, "", START_US, from_beginning=True)
     con.execute("UPDATE sinks SET cursor = ?", (size // 2,))
     for entry in list(journal.read_range(con, 0, 2)):
-        desk.bury(con, SINK, entry, 1, "refused", START_US)
+        desk.bury(con, SINK, entry.seq, entry.task, 1, "refused", START_US)
     con.execute("UPDATE meta SET value = ? WHERE key = 'folded_seq'", (size,))
     con.execute("INSERT INTO tallies VALUES ('bench', 'task.status.v1', ?, ?)", (size, START_US + size * 1000))
 

@@ -8,7 +8,7 @@ Attributes: https://github.com/cloudevents/spec, version 1.0.2, with its extensi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from orchclient.core.jsontext import quote
@@ -51,6 +51,12 @@ def opening(source: str) -> str:
 def event_text(opening_: str, seq: int, body: str) -> str:
     """One complete CloudEvent: the opening, the sequence and the stored body."""
     return f'{opening_}{seq:020d}",{body}'
+
+
+def event_texts(source: str, rows: Iterable[tuple[int, str, int, str]]) -> list[str]:
+    """Complete CloudEvents out of (sequence, task, checksum, stored body), all at once: it is the most of a flush."""
+    start = opening(source)
+    return [f'{start}{seq:020d}",{body}' for seq, _, _, body in rows]
 
 
 def batch_text(events: Sequence[str]) -> bytes:

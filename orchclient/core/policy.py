@@ -59,6 +59,7 @@ class Verdict:
     retry_after_s: float = 0.0
     items: Mapping[str, Item] = field(factory=dict)
     inbox_pending: int = 0
+    takes_all: bool = False  # everything that was sent has arrived, so that nobody needs to look at each
 
 
 Redact = Callable[[str], str]
@@ -71,6 +72,8 @@ def as_it_is(text: str) -> str:
 
 def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:
     """The verdict with ``redact`` applied to what it says; what it decides stays."""
+    if verdict.takes_all:
+        return verdict
     items = {
         id_: evolve(item, reason=redact(item.reason)) if item.reason else item for id_, item in verdict.items.items()
     }
@@ -79,12 +82,15 @@ def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:
 
 def all_delivered(ids: Sequence[str]) -> Verdict:
     """Everything has arrived, for destinations that answer for a batch as a whole."""
-    return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, Item(Fate.DELIVERED)))
+    return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, _DELIVERED), takes_all=True)
+
+
+_DELIVERED = Item(Fate.DELIVERED)
 
 
 def complete(verdict: Verdict, ids: Sequence[str]) -> Verdict:
     """The verdict with a fate for each event that was sent, and for no other: a dialect may have forgotten some."""
-    if verdict.action is not Action.SETTLE or verdict.items.keys() == set(ids):
+    if verdict.takes_all or verdict.action is not Action.SETTLE or verdict.items.keys() == set(ids):
         return verdict
     return evolve(verdict, items={id_: verdict.items.get(id_, _MISSING) for id_ in ids})
 

@@ -12,12 +12,14 @@ from orchclient.core.events import EventType
 from orchclient.core.gap import Gap, GapReason, Place, gaps_of
 from orchclient.core.policy import Fate, Item, Verdict
 from orchclient.core.settled import Settled
-from orchclient.outbox import cursors, desk, gaps, identity
+from orchclient.outbox import cursors, desk, gaps, identity, journal
 from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.desk import Parking
 from orchclient.outbox.identity import Identities, Renewal
-from orchclient.outbox.journal import Entry
+from orchclient.outbox.journal import Entry, Row, are_whole, ids_in
 
 DAMAGED = Item(Fate.DEAD, "damaged on this disk: the checksum does not fit")
+BEHIND = Item(Fate.RETRY, "waits for an earlier event of its task")
 
 
 @frozen
@@ -27,19 +29,9 @@ class Selection:
     row: SinkRow
     source: str  # under which the events are sent
     lane: desk.Lane | None = None  # None: from the stream
-    to_send: Sequence[Entry] = ()
-    to_park: Sequence[Entry] = ()
-    damaged: Sequence[Entry] = ()
-
-    @property
-    def tried(self) -> Sequence[Entry]:
-        """The events whose fate this turn decides."""
-        return [*self.to_send, *self.damaged] if self.damaged else self.to_send
-
-    @property
-    def all_entries(self) -> Sequence[Entry]:
-        """Every event of the selection, in no order."""
-        return [*self.to_send, *self.to_park, *self.damaged]
+    to_send: Sequence[Row] = ()
+    to_park: Sequence[Row] = ()
+    damaged: Sequence[Row] = ()
 
     def __len__(self) -> int:
         return len(self.to_send) + len(self.to_park) + len(self.damaged)
@@ -47,7 +39,12 @@ class Selection:
     @property
     def last_seq(self) -> int:
         """Where the cursor stands when all of it is settled."""
-        return max(entry.seq for group in (self.to_send, self.to_park, self.damaged) for entry in group)
+        return max(rows[-1][0] for rows in (self.to_send, self.to_park, self.damaged) if rows)
+
+    @property
+    def seqs(self) -> list[int]:
+        """Every place of the selection, rising."""
+        return sorted(seq for rows in (self.to_send, self.to_park, self.damaged) for seq, *_ in rows)
 
 
 @frozen
@@ -62,42 +59,60 @@ class Exchange:
     sent_bytes: int = 0
 
 
+@frozen
+class Kept:
+    """An event that was not delivered, and why."""
+
+    seq: int
+    task: str
+    item: Item
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is given up."""
+        return self.item.fate is Fate.DEAD
+
+
 class StaleEpoch(Exception):
     """Raised inside a transaction to roll it back: another flusher was elected, or the file was replaced."""
 
 
 def sorted_out(
-    row: SinkRow,
-    sources: Identities,
-    lane: desk.Lane | None,
-    entries: Sequence[Entry],
-    waiting: Collection[str],
+    row: SinkRow, sources: Identities, lane: desk.Lane | None, rows: Sequence[Row], waiting: Collection[str]
 ) -> Selection:
-    """Entries by what happens to them: those of waiting tasks are parked, damaged ones are not sent.
+    """Events by what happens to them: those of waiting tasks are parked, damaged ones are not sent.
 
     A request has one source: what belongs to the next one is left for the next turn.
     """
-    source = sources.of(entries[0].seq) if entries else sources.newest
-    ours = [entry for entry in entries if sources.of(entry.seq) == source]
-    whole = [entry for entry in ours if entry.is_whole]
-    damaged = [entry for entry in ours if not entry.is_whole] if len(whole) < len(ours) else []
+    source = sources.of(rows[0][0]) if rows else sources.newest
+    if rows and sources.of(rows[-1][0]) != source:
+        rows = [each for each in rows if sources.of(each[0]) == source]
+    wholeness = are_whole(rows)
+    damaged: Sequence[Row] = ()
+    if not all(wholeness):
+        damaged = [each for each, is_whole in zip(rows, wholeness, strict=True) if not is_whole]
+        rows = [each for each, is_whole in zip(rows, wholeness, strict=True) if is_whole]
     if not waiting:
-        return Selection(row, source, lane, whole, (), damaged)
-    return Selection(
-        row,
-        source,
-        lane,
-        [entry for entry in whole if entry.task not in waiting],
-        [entry for entry in whole if entry.task in waiting],
-        damaged,
-    )
+        return Selection(row, source, lane, rows, (), damaged)
+    to_send = [each for each in rows if each[1] not in waiting]
+    return Selection(row, source, lane, to_send, [each for each in rows if each[1] in waiting], damaged)
 
 
 def first_conflict(exchange: Exchange) -> int | None:
     """The place of the first event of which the receiver says that its number is taken."""
-    items = exchange.verdict.items
-    conflicts = (entry.seq for entry in exchange.selection.to_send if items[entry.id].fate is Fate.CONFLICT)
+    conflicts = (kept.seq for kept in undelivered(exchange) if kept.item.fate is Fate.CONFLICT)
     return min(conflicts, default=None)
+
+
+def undelivered(exchange: Exchange) -> list[Kept]:
+    """What was tried and has not arrived, in order: refused, deferred, not mentioned, or damaged on this disk."""
+    selection, verdict = exchange.selection, exchange.verdict
+    kept = [Kept(seq, task, DAMAGED) for seq, task, _, _ in selection.damaged]
+    if not verdict.takes_all:
+        for id_, (seq, task, _, _) in zip(ids_in(selection.to_send), selection.to_send, strict=True):
+            if (item := verdict.items[id_]).fate is not Fate.DELIVERED:
+                kept.append(Kept(seq, task, item))
+    return sorted(kept, key=lambda each: each.seq) if selection.damaged else kept
 
 
 def conflict_decided(
@@ -122,77 +137,78 @@ def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us:
 
     Raises ``StaleEpoch``, to roll back, when another flusher was elected.
     """
-    selection = exchange.selection
-    fates = {**exchange.verdict.items, **{entry.id: DAMAGED for entry in selection.damaged}}
-    dead = [entry for entry in selection.tried if fates[entry.id].fate is Fate.DEAD]
-    if selection.lane is None:
-        lost = _write_stream(con, selection, fates, epoch, now_us, jitter)
+    kept, lane = undelivered(exchange), exchange.selection.lane
+    if lane is None:
+        lost = _write_stream(con, exchange.selection, kept, epoch, now_us, jitter)
     else:
-        lost = _write_lane(con, selection, selection.lane, fates, now_us, jitter)
-    places = (Place(entry.seq, entry.task, entry.agent) for entry in dead if entry.type != EventType.GAP)
-    return [*lost, *gaps_of(places, GapReason.DEAD)]
+        lost = _write_lane(con, exchange.selection, lane, kept, now_us, jitter)
+    return [*lost, *gaps_of(_places_of_dead(con, kept), GapReason.DEAD)]
 
 
-def settled(exchange: Exchange, now_us: int) -> Iterator[Settled]:
-    """What an agent that asked is told of an exchange, once it is written: what was delivered, and what is dead."""
-    selection = exchange.selection
-    fates = {**exchange.verdict.items, **{entry.id: DAMAGED for entry in selection.damaged}}
-    for entry in selection.tried:
-        item, is_dead = fates[entry.id], fates[entry.id].fate is Fate.DEAD
-        if is_dead or item.fate is Fate.DELIVERED:
-            reason = item.reason if is_dead else ""
-            yield Settled(
-                selection.row.name, entry.id, entry.seq, entry.task, entry.type, now_us, is_dead=is_dead, reason=reason
-            )
+def _places_of_dead(con: sqlite3.Connection, kept: Sequence[Kept]) -> Iterator[Place]:
+    """Dead letters that leave a gap: the notice of one does not, else there would be no end of notices."""
+    for each in kept:
+        entry = journal.read_one(con, each.seq) if each.is_dead else None
+        if entry is not None and entry.type != EventType.GAP:
+            yield Place(entry.seq, entry.task, entry.agent)
+
+
+def settled(exchange: Exchange, entries: Mapping[int, Entry], now_us: int) -> Iterator[Settled]:
+    """What an agent that asked is told of an exchange, once it is written: what was delivered, and what is dead.
+
+    ``entries`` by place, as the journal holds them.
+    """
+    kept = {each.seq: each for each in undelivered(exchange)}
+    sink = exchange.selection.row.name
+    for seq, entry in sorted(entries.items()):
+        each = kept.get(seq)
+        if each is None or each.is_dead:
+            reason = each.item.reason if each else ""
+            yield Settled(sink, entry.id, seq, entry.task, entry.type, now_us, is_dead=each is not None, reason=reason)
 
 
 def _write_stream(
-    con: sqlite3.Connection, selection: Selection, fates: Mapping[str, Item], epoch: int, now_us: int, jitter: float
+    con: sqlite3.Connection, selection: Selection, kept: Sequence[Kept], epoch: int, now_us: int, jitter: float
 ) -> list[Gap]:
-    row = selection.row
-    last_seq = selection.last_seq
+    row, last_seq = selection.row, selection.last_seq
     missing = last_seq - row.cursor - len(selection)
     noted = gaps.count(con, row.name, row.cursor, last_seq) if missing else 0
     if not cursors.advance(con, row.name, epoch, row.cursor, last_seq, missing - noted, noted):
         raise StaleEpoch
     lost = _forgotten(con, selection, now_us) if missing > noted else []
-    undelivered = [entry for entry in selection.tried if fates[entry.id].fate is not Fate.DELIVERED]
-    for entry in undelivered:
-        if fates[entry.id].fate is Fate.DEAD:
-            desk.bury(con, row.name, entry, 1, fates[entry.id].reason, now_us)
-    waiting = [entry for entry in undelivered if fates[entry.id].fate is not Fate.DEAD]
-    to_park = sorted([*waiting, *selection.to_park], key=lambda entry: entry.seq)
-    due_us = now_us + int(OUTAGE.delay_s(1, jitter) * 1e6)
-    desk.park(con, row.name, to_park, {id_: item.reason for id_, item in fates.items()}, now_us, due_us)
+    for each in kept:
+        if each.is_dead:
+            desk.bury(con, row.name, each.seq, each.task, 1, each.item.reason, now_us)
+    behind = [Kept(seq, task, BEHIND) for seq, task, _, _ in selection.to_park]
+    waiting = sorted([*(each for each in kept if not each.is_dead), *behind], key=lambda each: each.seq)
+    if waiting:
+        due_us = now_us + int(OUTAGE.delay_s(1, jitter) * 1e6)
+        places = [Parking(each.seq, each.task, 0, each.item.reason) for each in waiting]
+        desk.park(con, row.name, places, now_us, due_us)
     return lost
 
 
 def _forgotten(con: sqlite3.Connection, selection: Selection, now_us: int) -> list[Gap]:
     """Itemise what was pruned before this sink came."""
-    row, entries = selection.row, sorted(selection.all_entries, key=lambda entry: entry.seq)
-    ranges = list(gaps.without_reason(con, row.name, [entry.seq for entry in entries], row.cursor))
+    row, seqs = selection.row, selection.seqs
+    ranges = list(gaps.without_reason(con, row.name, seqs, row.cursor))
     for first_seq, last_seq in ranges:
         gaps.add(con, row.name, first_seq, last_seq, GapReason.EXPIRED, now_us)
-    agent = entries[0].agent
+    entry = journal.read_one(con, seqs[0])
+    agent = entry.agent if entry else "orchclient"
     return [Gap(first_seq, last_seq, GapReason.EXPIRED, agent) for first_seq, last_seq in ranges]
 
 
 def _write_lane(
-    con: sqlite3.Connection,
-    selection: Selection,
-    lane: desk.Lane,
-    fates: Mapping[str, Item],
-    now_us: int,
-    jitter: float,
+    con: sqlite3.Connection, selection: Selection, lane: desk.Lane, kept: Sequence[Kept], now_us: int, jitter: float
 ) -> list[Gap]:
-    sink = selection.row.name
-    settled = [entry for entry in selection.tried if fates[entry.id].fate in (Fate.DELIVERED, Fate.DEAD)]
-    dead = [entry for entry in settled if fates[entry.id].fate is Fate.DEAD]
-    attempts = [desk.attempts_before(con, sink, entry.seq) + lane.failures for entry in dead]
-    desk.release(con, sink, settled)
-    for entry, count in zip(dead, attempts, strict=True):
-        desk.bury(con, sink, entry, count, fates[entry.id].reason, now_us)
-    if len(settled) < len(selection.tried):
+    sink, dead = selection.row.name, [each for each in kept if each.is_dead]
+    attempts = [desk.attempts_before(con, sink, each.seq) + lane.failures for each in dead]
+    still_waiting = {each.seq for each in kept if not each.is_dead}
+    desk.release(con, sink, lane.task, [seq for seq in selection.seqs if seq not in still_waiting])
+    for each, count in zip(dead, attempts, strict=True):
+        desk.bury(con, sink, each.seq, each.task, count, each.item.reason, now_us)
+    if still_waiting:
         failures = lane.failures + 1
         desk.postpone(con, sink, lane.task, failures, now_us + int(OUTAGE.delay_s(failures, jitter) * 1e6))
     return []

@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
-from orchclient.core.envelope import event_text, opening
+from orchclient.core.envelope import event_texts
 from orchclient.core.gap import Gap, gap_event
 from orchclient.core.ids import uuid7
 from orchclient.core.limits import BATCH_EVENTS
@@ -141,9 +141,9 @@ class Worker:
             lane = desk.due_lane(con, row.name, now_us) if row.parked else None
             if lane is not None:
                 return sorted_out(row, sources, lane, journal.read_lane(con, row.name, lane.task, self.limit), ())
-            entries = journal.read_next(con, row.cursor, self.limit)
-            waiting = desk.waiting(con, row.name, {entry.task for entry in entries}) if row.parked else ()
-            return sorted_out(row, sources, None, entries, waiting)
+            rows = journal.read_next(con, row.cursor, self.limit)
+            waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows}) if row.parked else ()
+            return sorted_out(row, sources, None, rows, waiting)
 
         return self.outbox.query(read)
 
@@ -174,9 +174,8 @@ class Worker:
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
-        start = opening(selection.source)
-        texts = [event_text(start, entry.seq, entry.body) for entry in selection.to_send]
-        carried = self.courier.carry(Batch([entry.id for entry in selection.to_send], texts))
+        texts = event_texts(selection.source, selection.to_send)
+        carried = self.courier.carry(Batch(journal.ids_in(selection.to_send), texts))
         return _exchange(selection, carried, at_us)
 
     # --- deciding ------------------------------------------------------------------------------------------------
@@ -223,7 +222,9 @@ class Worker:
                 conflict_seq,
             )
         if self.announce is not None:
-            self.announce(settled(decided, now_us))
+            seqs = [seq for seq, *_ in (*decided.selection.to_send, *decided.selection.damaged)]
+            entries = self.outbox.query(lambda con: journal.at(con, seqs))
+            self.announce(settled(decided, entries, now_us))
         self.limit = self.limit.after_success()
         self._not_before = 0.0
         self._change(SinkState.DELIVERING, 0, "")
@@ -279,8 +280,8 @@ class Worker:
             self._log_attempt(exchange)
 
     def _bury_the_only(self, exchange: Exchange) -> None:
-        only = exchange.selection.to_send[0]
-        refused = {only.id: Item(Fate.DEAD, exchange.verdict.reason)}
+        (only,) = journal.ids_in(exchange.selection.to_send)
+        refused = {only: Item(Fate.DEAD, exchange.verdict.reason)}
         self._settle_events(evolve(exchange, verdict=evolve(exchange.verdict, items=refused)))
 
     # --- writing --------------------------------------------------------------------------------------------------
@@ -302,8 +303,8 @@ class Worker:
         return Attempt(
             self.sink.name,
             exchange.at_us,
-            sent[0].seq if sent else 0,
-            sent[-1].seq if sent else 0,
+            sent[0][0] if sent else 0,
+            sent[-1][0] if sent else 0,
             len(sent),
             exchange.took_ms,
             exchange.verdict.action.value,

@@ -6,12 +6,10 @@ Every function is a work of the writer or a question; the counters in ``sinks`` 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 
 from attrs import frozen
-
-from orchclient.outbox.journal import Entry
 
 
 @frozen
@@ -70,24 +68,7 @@ def waiting(con: sqlite3.Connection, sink: str, tasks: Iterable[str]) -> frozens
     return frozenset(task for task in tasks if con.execute(query, (sink, task)).fetchone())
 
 
-def park(
-    con: sqlite3.Connection,
-    sink: str,
-    entries: Iterable[Entry],
-    reasons: Mapping[str, str],
-    now_us: int,
-    due_us: int,
-) -> None:
-    """Park events of the stream behind what is parked of their tasks; a new lane becomes due at ``due_us``.
-
-    ``reasons`` by event id; an event without one waits for an earlier event of its task.
-    """
-    behind = "waits for an earlier event of its task"
-    places = [Parking(entry.seq, entry.task, 0, reasons.get(entry.id, behind)) for entry in entries]
-    park_places(con, sink, places, now_us, due_us)
-
-
-def park_places(con: sqlite3.Connection, sink: str, places: Sequence[Parking], now_us: int, due_us: int) -> None:
+def park(con: sqlite3.Connection, sink: str, places: Sequence[Parking], now_us: int, due_us: int) -> None:
     """Park places that are at no desk yet; a new lane becomes due at ``due_us``, one that is there keeps its time."""
     con.executemany(
         "INSERT INTO work (sink, state, seq, task, attempts, reason, since_us) VALUES (?, 'parked', ?, ?, ?, ?, ?)",
@@ -101,12 +82,12 @@ def park_places(con: sqlite3.Connection, sink: str, places: Sequence[Parking], n
     _count(con, sink, "parked", len(places))
 
 
-def bury(con: sqlite3.Connection, sink: str, entry: Entry, attempts: int, reason: str, now_us: int) -> None:
+def bury(con: sqlite3.Connection, sink: str, seq: int, task: str, attempts: int, reason: str, now_us: int) -> None:
     """Make an event a dead letter: kept, itemised, and out of the way. Done twice, it is one all the same."""
     buried = con.execute(
         "INSERT OR IGNORE INTO work (sink, state, seq, task, attempts, reason, since_us) "
         "VALUES (?, 'dead', ?, ?, ?, ?, ?)",
-        (sink, entry.seq, entry.task, attempts, reason, now_us),
+        (sink, seq, task, attempts, reason, now_us),
     ).rowcount
     _count(con, sink, "dead", buried)
 
@@ -126,15 +107,14 @@ def attempts_before(con: sqlite3.Connection, sink: str, seq: int) -> int:
     return row[0] if row else 0
 
 
-def release(con: sqlite3.Connection, sink: str, entries: Iterable[Entry]) -> None:
-    """Take settled events off their lanes; a lane without events ends."""
-    for entry in entries:
-        gone = con.execute(
-            "DELETE FROM work WHERE sink = ? AND state = 'parked' AND seq = ?", (sink, entry.seq)
-        ).rowcount
-        con.execute("UPDATE lanes SET parked = parked - ? WHERE sink = ? AND task = ?", (gone, sink, entry.task))
-        con.execute("DELETE FROM lanes WHERE sink = ? AND task = ? AND parked <= 0", (sink, entry.task))
-        _count(con, sink, "parked", -gone)
+def release(con: sqlite3.Connection, sink: str, task: str, seqs: Iterable[int]) -> None:
+    """Take settled events off their lane; a lane without events ends."""
+    gone = 0
+    for seq in seqs:
+        gone += con.execute("DELETE FROM work WHERE sink = ? AND state = 'parked' AND seq = ?", (sink, seq)).rowcount
+    con.execute("UPDATE lanes SET parked = parked - ? WHERE sink = ? AND task = ?", (gone, sink, task))
+    con.execute("DELETE FROM lanes WHERE sink = ? AND task = ? AND parked <= 0", (sink, task))
+    _count(con, sink, "parked", -gone)
 
 
 def postpone(con: sqlite3.Connection, sink: str, task: str, failures: int, due_us: int) -> None:

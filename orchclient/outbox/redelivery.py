@@ -109,7 +109,7 @@ def _retried(con: sqlite3.Connection, sink: str, letters: Sequence[Parking], now
     kept = [letter for letter in still if _task_at(con, letter.seq) is not None]
     desk.exhume(con, sink, [letter.seq for letter in kept])
     again = [Parking(each.seq, each.task, each.attempts, f"retried, was refused: {each.reason}") for each in kept]
-    desk.park_places(con, sink, again, now_us, 0)
+    desk.park(con, sink, again, now_us, 0)
     return Retried(len(kept), len(still) - len(kept))
 
 
@@ -229,7 +229,7 @@ def _parked(con: sqlite3.Connection, sink: str, seqs: Sequence[int], now_us: int
         for first, last in delivered
         for seq, task in con.execute("SELECT seq, task FROM events WHERE seq >= ? AND seq <= ?", (first, last))
     ]
-    desk.park_places(con, sink, places, now_us, 0)
+    desk.park(con, sink, places, now_us, 0)
     return len(places)
 
 

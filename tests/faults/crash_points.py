@@ -217,7 +217,7 @@ def _acknowledge_before_the_commit(voice: Voice) -> None:
 
 def _settle_before_the_answer(_: Voice) -> None:
     def attempt(original: Function, worker: Worker, selection: Selection) -> None:
-        delivered = {entry.id: Item(Fate.DELIVERED) for entry in selection.to_send}
+        delivered = dict.fromkeys(journal.ids_in(selection.to_send), Item(Fate.DELIVERED))
         worker._settle(Exchange(selection, Verdict(Action.SETTLE, items=delivered), worker.clock.now_us()))
         original(worker, selection)
 

@@ -464,7 +464,7 @@ def settles_before_the_answer() -> None:
     attempt = Worker._attempt
 
     def early(self: Any, selection: Any) -> Any:
-        items = {entry.id: Item(Fate.DELIVERED) for entry in selection.to_send}
+        items = dict.fromkeys(journal.ids_in(selection.to_send), Item(Fate.DELIVERED))
         from orchclient.delivery.settlement import Exchange
 
         self._settle(Exchange(selection, Verdict(Action.SETTLE, items=items), self.clock.now_us()))

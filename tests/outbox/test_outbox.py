@@ -172,7 +172,7 @@ def test_a_dead_letter_whose_commit_was_stored_and_is_tried_again_counts_once(ou
     def bury(con: sqlite3.Connection) -> None:
         entry = journal.read_one(con, 1)
         assert entry is not None
-        desk.bury(con, "sink", entry, 1, "refused", 0)
+        desk.bury(con, "sink", entry.seq, entry.task, 1, "refused", 0)
 
     outbox.write(bury)
     outbox.write(bury)
@@ -304,7 +304,7 @@ def test_retention_keeps_what_a_sink_still_needs_and_every_dead_letter(outbox: O
     outbox.write(lambda con: cursors.advance(con, "s", 0, 0, 1100))
     dead = outbox.query(lambda con: journal.read_one(con, 7))
     assert dead is not None
-    outbox.write(lambda con: desk.bury(con, "s", dead, 1, "bad", 0))
+    outbox.write(lambda con: desk.bury(con, "s", dead.seq, dead.task, 1, "bad", 0))
     outbox.keep_house()
     outbox.prune(recorded_before_us=2000 * SECOND_US)
     kept = places(outbox)

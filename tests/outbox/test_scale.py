@@ -87,7 +87,7 @@ def settled(con: sqlite3.Connection, count: int) -> None:
     cursors.add_sink(con, "orchestrator", "orchestrator", "", 0, from_beginning=True)
     con.execute("UPDATE sinks SET cursor = ?", (count - BATCH,))
     for entry in list(journal.read_range(con, 0, 2)):
-        desk.bury(con, "orchestrator", entry, 1, "bad", 0)
+        desk.bury(con, "orchestrator", entry.seq, entry.task, 1, "bad", 0)
 
 
 class Agreeable:
@@ -322,8 +322,9 @@ def test_a_planted_scan_is_counted(filled: dict[int, Path], monkeypatch: pytest.
 
 
 def test_a_planted_hoard_is_seen(filled: dict[int, Path], thousand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[journal.Entry]:
-        return list(journal.read_range(con, after_seq, journal.MAX_SEQ))[: limit.events]
+    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[journal.Row]:
+        entries = list(journal.read_range(con, after_seq, journal.MAX_SEQ))
+        return [(entry.seq, entry.task, entry.crc, entry.body) for entry in entries][: limit.events]
 
     monkeypatch.setattr(journal, "read_next", read_all)
     assert peak_bytes(filled[MANY]) > peak_bytes(thousand) * 10

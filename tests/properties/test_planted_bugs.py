@@ -114,7 +114,7 @@ def settling_takes_two_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def a_poisoned_batch_is_given_up_as_a_whole(patch: pytest.MonkeyPatch) -> None:
     def planted(self: Worker, exchange: Any) -> None:
-        refused = {entry.id: Item(Fate.DEAD, "refused") for entry in exchange.selection.to_send}
+        refused = dict.fromkeys(journal.ids_in(exchange.selection.to_send), Item(Fate.DEAD, "refused"))
         self._settle_events(evolve(exchange, verdict=evolve(exchange.verdict, items=refused)))
 
     patch.setattr(Worker, "_bisect", planted)
