@@ -21,7 +21,7 @@ from orchclient import InvalidEvent, OrchClientError, OrchestratorClient, config
 from orchclient.core import policy
 from orchclient.core.redaction import Redactor
 from orchclient.core.secret import Secret
-from orchclient.delivery import worker
+from orchclient.delivery import courier
 from orchclient.recorder import Recorder
 from orchclient.sinks.orchestrator import OrchestratorSink
 
@@ -244,7 +244,7 @@ def _cut_first() -> None:
 
 def _store_answers() -> None:
     policy._said = lambda parts, _redact: ": ".join(map(str, parts))
-    worker.without_secrets = lambda verdict, _redact: verdict
+    courier.without_secrets = lambda verdict, _redact: verdict
 
 
 def _show_secrets() -> None:
