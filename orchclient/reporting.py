@@ -192,13 +192,25 @@ def flush_report(
 
 
 def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark) -> Delivered:
-    left = max(mark.last_seq - row.cursor, 0) + desk.parked_up_to(con, row.name, mark.last_seq)
-    left -= gaps.count(con, row.name, row.cursor, mark.last_seq) if row.ahead else 0
     return Delivered(
-        delivered=row.delivered - (before.delivered if before else 0),
-        pending=left,
-        dead=max(row.dead - (before.dead if before else 0), 0),
+        delivered=max(row.delivered - (before.delivered if before else 0), 0),
+        pending=_left(con, row, mark),
+        dead=max(_dead_since(con, row, before, mark), 0),
         state=row.state.value,
         reason=row.reason,
         next_try_at=_text(row.next_try_us),
     )
+
+
+def _left(con: sqlite3.Connection, row: SinkRow, mark: Mark) -> int:
+    if mark.task is not None:
+        in_stream = journal.count_of_task(con, mark.task, max(row.cursor, row.start_seq), mark.last_seq)
+        return in_stream + desk.parked_of_task(con, row.name, mark.task)
+    left = max(mark.last_seq - row.cursor, 0) + desk.parked_up_to(con, row.name, mark.last_seq)
+    return left - (gaps.count(con, row.name, row.cursor, mark.last_seq) if row.ahead else 0)
+
+
+def _dead_since(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark) -> int:
+    if mark.task is not None:
+        return desk.dead_of_task(con, row.name, mark.task) - mark.dead.get(row.name, 0)
+    return row.dead - (before.dead if before else 0)

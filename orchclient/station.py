@@ -114,23 +114,32 @@ class Station:
         self._outbox.fold_rest()
         self._outbox.prune(recorded_before_us=recorded_before_us)
 
-    def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
-        """Deliver what is due now, by this process or by the one that does so already."""
+    def flush(
+        self,
+        timeout_s: float,
+        only: Sequence[str] = (),
+        watch: Watch = lambda progress: None,
+        task: str | None = None,
+    ) -> FlushReport:
+        """Deliver what is due now, by this process or by the one that does so already; of all tasks or of one.
+
+        ``watch`` sees the progress and may end the waiting by raising ``Enough``.
+        """
         began, was_running = self._clock.monotonic(), self._flusher.is_running
         before = {row.name: row for row in self._rows()}  # what a starting flusher delivers counts too
-        mark = flushing.begin(self._outbox)
+        mark = flushing.begin(self._outbox, task)
         if not was_running:
             self._start()
         self._flusher.look()
-        self._wait(mark, timeout_s, only, watch)
+        progress = self._wait(mark, timeout_s, only, watch)
         if not was_running and not self._background:
             self._outbox.on_burden = None
-            self._flusher.stop(STOP_S)
+            self._flusher.stop(CUT_S if progress.is_cut else STOP_S)
         seconds = self._clock.monotonic() - began
         return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds))
 
-    def _wait(self, since: flushing.Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> None:
-        flushing.wait(
+    def _wait(self, since: flushing.Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> flushing.Progress:
+        return flushing.wait(
             self._outbox,
             self._clock,
             since,
@@ -194,6 +203,8 @@ class Station:
 
 
 STOP_S = 2.0
+CUT_S = 0.2
+"""An exchange under way when somebody has enough of waiting may go on for so long."""
 
 
 class SwitchedOff:
@@ -227,7 +238,13 @@ class SwitchedOff:
         """Empty."""
         return OutboxReport(self.path, "", 0, 0, ())
 
-    def flush(self, timeout_s: float, only: Sequence[str] = (), watch: Watch = lambda progress: None) -> FlushReport:
+    def flush(
+        self,
+        timeout_s: float,
+        only: Sequence[str] = (),
+        watch: Watch = lambda progress: None,
+        task: str | None = None,
+    ) -> FlushReport:
         """Nothing to do."""
         return FlushReport({}, 0.0)
 

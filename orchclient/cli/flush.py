@@ -2,63 +2,158 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
+from attrs import asdict
 
-from orchclient.cli.choosing import Duration
+from orchclient import config, destinations
+from orchclient.cli.choosing import Duration, deliverer, refuse_unknown, sinks_option
+from orchclient.cli.dry_run import Due, due
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
-from orchclient.cli.output import ExitCode, age, emit, number, printable
+from orchclient.cli.output import ExitCode, age, emit, number, plural, printable
+from orchclient.core.errors import UnknownEvent
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
-from orchclient.delivery.flush import Progress
+from orchclient.delivery.flush import Enough, Progress
+from orchclient.outbox.leadership import Holder
 from orchclient.reporting import Delivered, FlushReport
+from orchclient.station import Station
 
 
 @click.command("flush")
+@sinks_option("Only this destination; may be repeated.")
+@click.option("--task", metavar="ID", help="Wait for the events of one task only.")
 @click.option("--timeout", type=Duration(), default="30s", show_default=True, help="Wait at most so long.")
+@click.option("--no-wait", "is_impatient", is_flag=True, help="Exit 5 when another process delivers, and do nothing.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
 @click.pass_context
-def flush_command(ctx: click.Context, timeout: float, as_json: bool) -> int:
+def flush_command(
+    ctx: click.Context,
+    sinks: tuple[str, ...],
+    task: str | None,
+    timeout: float,
+    is_impatient: bool,
+    is_dry: bool,
+    as_json: bool,
+) -> int:
     """Deliver what is due now.
 
-    Beside a process that delivers already it asks that one to try now, and waits for it. Exit code 0: nothing that was
-    due is left; 3: events are still pending; 4: events became dead; 6: credentials were refused.
+    Beside a process that delivers already it asks that one to try now, and waits for it; without one it does the work.
+    Ctrl-C ends the waiting, what is left stays in the outbox. Exit code 0: nothing that was due is left; 3: events
+    are still pending; 4: events became dead; 5: another process delivers (--no-wait); 6: credentials were refused.
 
     \b
-    Example: orchclient flush --timeout 2m
+    Examples: orchclient flush --timeout 2m
+              orchclient flush --to orchestrator --task task-123
     """
     settings = settings_of(ctx)
-    station = open_existing(settings)
+    station = open_existing(settings, only=sinks)
     if station is None:
+        _checked(settings, sinks)
         path = str(outbox_path(settings))
-        emit(
-            {"ok": True, "exists": False, "path": path},
-            f"Nothing to do: no outbox at {path}.",
-            as_json=as_json,
-        )
+        emit({"ok": True, "exists": False, "path": path}, f"Nothing to do: no outbox at {path}.", as_json=as_json)
         return ExitCode.DONE
     try:
-        report = station.flush(timeout, watch=_Progress(as_json))
-        configured = station.sink_names
+        named = _checked(settings, sinks, station)
+        if task is not None and station.task_state(task) is None:
+            raise UnknownEvent(f"no events of task {task!r}; see orchclient list")
+        if is_dry:
+            return _told(station, settings, named, task, as_json=as_json)
+        holders = {name: holder for name in named if (holder := deliverer(station, name))}
+        if is_impatient and holders:
+            return _busy(holders, as_json=as_json)
+        return _flushed(station, sinks, task, timeout, holders, as_json=as_json)
     finally:
         station.close(0)
-    code = exit_code(report)
-    emit({"ok": code == ExitCode.DONE, **report.to_dict()}, _text(report, configured), as_json=as_json)
+
+
+def _checked(settings: config.Settings, names: Sequence[str], station: Station | None = None) -> tuple[str, ...]:
+    """The destinations that are meant. Raises a usage error for one that nobody knows."""
+    configured = [] if settings.mode != "online" else destinations.configured(settings, settings.known_secrets())
+    known = {sink.name for sink in configured} | {sink.name for sink in (station.report().sinks if station else ())}
+    refuse_unknown(names, known)
+    return tuple(names) or tuple(sorted(known))
+
+
+# --- doing it -----------------------------------------------------------------------------------------------------
+
+
+def _flushed(
+    station: Station,
+    names: Sequence[str],
+    task: str | None,
+    timeout: float,
+    holders: dict[str, Holder],
+    *,
+    as_json: bool,
+) -> int:
+    with interruption() as interrupted:
+        watch = _Watch(interrupted, holders, is_shown=sys.stderr.isatty() and not as_json)
+        report = station.flush(timeout, names, watch, task)
+        watch.clear()
+    code = ExitCode.INTERRUPTED if interrupted.is_set() else exit_code(report)
+    document = {"ok": code == ExitCode.DONE, "interrupted": interrupted.is_set(), **report.to_dict()}
+    if interrupted.is_set() and not as_json:
+        click.echo("Interrupted: what is left stays in the outbox", err=True)
+    emit(document, _text(report, station.sink_names), as_json=as_json)
     return code
 
 
-class _Progress:
-    """One line that rewrites itself, on stderr and only when that is a terminal."""
+@contextmanager
+def interruption() -> Iterator[threading.Event]:
+    """Whether somebody pressed Ctrl-C; the second time it ends the process as usual."""
+    interrupted, before = threading.Event(), signal.getsignal(signal.SIGINT)
 
-    def __init__(self, as_json: bool) -> None:
-        self._is_shown = sys.stderr.isatty() and not as_json
+    def interrupt(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if before is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+SHOW_EVERY_S = 0.2
+
+
+class _Watch:
+    """Ends the waiting when it was interrupted; on a terminal, one line on stderr that rewrites itself."""
+
+    def __init__(self, interrupted: threading.Event, holders: dict[str, Holder], *, is_shown: bool) -> None:
+        self._interrupted = interrupted
+        self._is_shown = is_shown
+        pids = {holder.pid: holder for holder in holders.values() if holder.pid != os.getpid()}
+        self._who = printable("".join(f", delivered by {_name(holder)}" for holder in pids.values()))
+        self._next_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        if not self._is_shown:
-            return
-        left = sum(max(progress.mark.last_seq - row.cursor, 0) + row.parked for row in progress.rows)
-        click.echo(f"\r\x1b[K{number(left)} left" if progress.working else "\r\x1b[K", nl=False, err=True)
+        if self._interrupted.is_set():
+            raise Enough
+        if self._is_shown and progress.working and time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + SHOW_EVERY_S
+            left = sum(max(progress.mark.last_seq - row.cursor, 0) + row.parked for row in progress.rows)
+            click.echo(f"\r\x1b[K{number(left)} left{self._who}", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._is_shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _name(holder: Holder) -> str:
+    return printable(f"pid {holder.pid} (agent {holder.agent})")
 
 
 def exit_code(report: FlushReport) -> ExitCode:
@@ -74,14 +169,52 @@ def _is_refused(each: Delivered) -> bool:
     return each.state == "paused" and any(code in each.reason for code in ("HTTP 401", "HTTP 403", "HTTP 407"))
 
 
-def _text(report: FlushReport, configured: tuple[str, ...]) -> str:
+# --- not doing it -------------------------------------------------------------------------------------------------
+
+
+def _busy(holders: dict[str, Holder], *, as_json: bool) -> int:
+    lines = [f"{name} is being delivered by {_name(holder)}" for name, holder in holders.items()]
+    message = "; ".join(lines)
+    if as_json:
+        error = {"code": "busy", "message": message, "hint": "Without --no-wait: waits for it"}
+        emit({"ok": False, "error": error}, "", as_json=True)
+    else:
+        click.echo(f"Busy: {message}. Without --no-wait, flush waits for it.", err=True)
+    return ExitCode.BUSY
+
+
+def _told(station: Station, settings: config.Settings, names: Sequence[str], task: str | None, *, as_json: bool) -> int:
+    found = due(station, settings, names, task)
+    document = {"ok": True, "dry_run": True, "destinations": {each.name: asdict(each) for each in found}}
+    lines = [f"{each.name}  {_due_line(each)}" for each in found]
+    emit(document, "\n".join(lines) or "No destination is configured: set ORCHCLIENT_URL.", as_json=as_json)
+    return ExitCode.DONE
+
+
+def _due_line(each: Due) -> str:
+    line = f"{plural(each.pending, 'event')} would be sent"
+    if each.oldest_age_s is not None:
+        line += f", the oldest recorded {age(each.oldest_age_s)} ago"
+    return line if each.state == "delivering" else f"{line}; {each.state}: {printable(each.reason)}"
+
+
+# --- telling ------------------------------------------------------------------------------------------------------
+
+
+def _text(report: FlushReport, configured: Sequence[str]) -> str:
     lines = [f"{name}  {_outcome(each)}" for name, each in report.destinations.items()]
     if not report.destinations:
         lines.append("No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL.")
     elif not configured and report.pending:
         lines.append("No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL.")
-    totals = f"{number(report.delivered)} delivered, {number(report.pending)} pending, {number(report.dead)} dead"
-    return "\n".join([*lines, f"{totals} in {report.seconds:.1f} s"])
+    if len(lines) > 1:
+        lines.append(
+            f"{number(report.delivered)} delivered, {number(report.pending)} pending, {number(report.dead)} dead"
+        )
+    lines[-1] += f" in {report.seconds:.1f} s"
+    if report.dead:
+        lines.append("Look: orchclient list --state dead")
+    return "\n".join(lines)
 
 
 def _outcome(each: Delivered) -> str:

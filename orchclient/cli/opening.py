@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orchclient import config
+from orchclient import config, destinations
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import SystemClock
 from orchclient.station import Station, SwitchedOff, open_station
@@ -26,13 +27,14 @@ def outbox_path(settings: config.Settings) -> Path:
     return settings.db or config.default_db()
 
 
-def open_existing(settings: config.Settings) -> Station | None:
-    """The outbox, or None when nothing was recorded on this host yet."""
+def open_existing(settings: config.Settings, only: Collection[str] = ()) -> Station | None:
+    """The outbox, with all destinations or with ``only`` some, or None when nothing was recorded on this host yet."""
     if not outbox_path(settings).exists():
         return None
-    station = open_station(
-        settings, SystemClock(), settings.known_secrets(), sinks=None, transport=None, background=False
-    )
+    secrets, sinks = settings.known_secrets(), None
+    if only:
+        sinks = [sink for sink in destinations.configured(settings, secrets) if sink.name in only]
+    station = open_station(settings, SystemClock(), secrets, sinks=sinks, transport=None, background=False)
     if isinstance(station, SwitchedOff):
         raise OutboxError("orchclient is disabled: ORCHCLIENT_MODE=disabled keeps no outbox; unset it to look")
     return station

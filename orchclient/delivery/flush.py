@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from orchclient.core.policy import RETRY_AFTER_CAP_S
 from orchclient.delivery.clock import Clock
@@ -19,30 +19,53 @@ LOOK_EVERY_S = 0.05
 
 @frozen
 class Mark:
-    """The moment a flush began: the last event then, and the last attempt."""
+    """The moment a flush began: the last event then, and the last attempt.
+
+    With a ``task``, its last event counts, and ``dead`` are its dead letters then, by sink.
+    """
 
     last_seq: int
     last_attempt: int
+    task: str | None = None
+    dead: Mapping[str, int] = field(factory=dict)
 
 
 @frozen
 class Progress:
-    """Where a flush stands: rows of all sinks, and the names of those that are still at work."""
+    """Where a flush stands: rows of all sinks, and the names of those that are still at work.
+
+    ``is_cut``: whoever watched had enough.
+    """
 
     mark: Mark
     rows: tuple[SinkRow, ...]
     working: frozenset[str]
+    is_cut: bool = False
 
 
-def begin(outbox: Outbox) -> Mark:
-    """Note the moment, and ask whoever delivers to try now."""
-    outbox.write(leadership.nudge)
-    return outbox.query(mark)
+class Enough(Exception):
+    """Raised by who watches a flush, to end the waiting at once."""
 
 
-def mark(con: sqlite3.Connection) -> Mark:
-    """This moment."""
-    return Mark(journal.last_seq(con), attempts.last_n(con))
+def begin(outbox: Outbox, task: str | None = None) -> Mark:
+    """Note the moment, and ask whoever delivers, this process included, to try now what waits for its back-off."""
+    outbox.write(_hurry)
+    return outbox.query(lambda con: mark(con, task))
+
+
+def _hurry(con: sqlite3.Connection) -> None:
+    leadership.nudge(con)
+    for row in cursors.sinks(con):
+        if row.parked and row.state not in (SinkState.THROTTLED, SinkState.DISABLED):
+            desk.hurry(con, row.name)
+
+
+def mark(con: sqlite3.Connection, task: str | None = None) -> Mark:
+    """This moment, of all events or of those of one task."""
+    if task is None:
+        return Mark(journal.last_seq(con), attempts.last_n(con))
+    dead = {row.name: desk.dead_of_task(con, row.name, task) for row in cursors.sinks(con)}
+    return Mark(journal.last_of_task(con, task), attempts.last_n(con), task, dead)
 
 
 def wait(
@@ -64,7 +87,10 @@ def wait(
     until = clock.monotonic() + timeout_s
     while True:
         progress = look(outbox, clock, since, own, only)
-        watch(progress)
+        try:
+            watch(progress)
+        except Enough:
+            return evolve(progress, is_cut=True)
         left_s = until - clock.monotonic()
         if not progress.working or left_s <= 0:
             return progress
@@ -77,20 +103,24 @@ def look(outbox: Outbox, clock: Clock, since: Mark, own: Collection[str], only: 
     def ask(con: sqlite3.Connection) -> Progress:
         failed = attempts.failed_since(con, since.last_attempt)
         rows = tuple(row for row in cursors.sinks(con) if not only or row.name in only)
-        last_seq = journal.last_notice(con, since.last_seq) or since.last_seq  # what a dead letter has caused, too
-        due = [row for row in rows if row.name not in failed and _has_due(con, row, last_seq, clock.now_us())]
+        until = since
+        if since.task is None:  # what a dead letter has caused, too
+            until = evolve(since, last_seq=journal.last_notice(con, since.last_seq) or since.last_seq)
+        due = [row for row in rows if row.name not in failed and _has_due(con, row, until, clock.now_us())]
         return Progress(since, rows, frozenset(row.name for row in due))
 
     progress = outbox.query(ask)
     served = {name for name in progress.working if name in own or is_held(lock_path(outbox.path, name))}
-    return Progress(since, progress.rows, frozenset(served))
+    return evolve(progress, working=frozenset(served))
 
 
-def _has_due(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> bool:
+def _has_due(con: sqlite3.Connection, row: SinkRow, until: Mark, now_us: int) -> bool:
     if row.state is SinkState.DISABLED or (row.state is SinkState.THROTTLED and _is_ahead(row.next_try_us, now_us)):
         return False
-    if row.cursor < last_seq:
+    if row.cursor < until.last_seq:
         return True
+    if until.task is not None:
+        return row.parked > 0 and desk.is_due(con, row.name, until.task, now_us)
     return row.parked > 0 and desk.due_lane(con, row.name, now_us) is not None
 
 

@@ -56,6 +56,12 @@ def due_lane(con: sqlite3.Connection, sink: str, now_us: int) -> Lane | None:
     return Lane(*row) if row else None
 
 
+def is_due(con: sqlite3.Connection, sink: str, task: str, now_us: int) -> bool:
+    """Whether a task waits at the desk and is to be tried now."""
+    row = con.execute("SELECT due_us FROM lanes WHERE sink = ? AND task = ?", (sink, task)).fetchone()
+    return row is not None and not now_us < row[0] <= now_us + FARTHEST_US
+
+
 def next_due_us(con: sqlite3.Connection, sink: str) -> int | None:
     """When the first lane of a sink becomes due; None when no task waits."""
     due_us: int | None = con.execute("SELECT min(due_us) FROM lanes WHERE sink = ?", (sink,)).fetchone()[0]
@@ -199,5 +205,19 @@ def parked_up_to(con: sqlite3.Connection, sink: str, seq: int) -> int:
     """How many events up to ``seq`` are parked for a sink."""
     count: int = con.execute(
         "SELECT count(*) FROM work WHERE sink = ? AND state = 'parked' AND seq <= ?", (sink, seq)
+    ).fetchone()[0]
+    return count
+
+
+def parked_of_task(con: sqlite3.Connection, sink: str, task: str) -> int:
+    """How many events of a task are parked for a sink."""
+    row = con.execute("SELECT parked FROM lanes WHERE sink = ? AND task = ?", (sink, task)).fetchone()
+    return row[0] if row else 0
+
+
+def dead_of_task(con: sqlite3.Connection, sink: str, task: str) -> int:
+    """How many dead letters of a task a sink has. Reads all of the sink's."""
+    count: int = con.execute(
+        "SELECT count(*) FROM work WHERE sink = ? AND state = 'dead' AND task = ?", (sink, task)
     ).fetchone()[0]
     return count

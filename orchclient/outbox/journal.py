@@ -228,6 +228,20 @@ def of_task(con: sqlite3.Connection, task: str, after_seq: int) -> Iterator[Entr
     return (Entry(*row) for row in rows)
 
 
+def last_of_task(con: sqlite3.Connection, task: str) -> int:
+    """The ``seq`` of a task's newest event, 0 without any; found from the end, so a task of today is found at once."""
+    row = con.execute("SELECT seq FROM events WHERE task = ? ORDER BY seq DESC LIMIT 1", (task,)).fetchone()
+    return row[0] if row else 0
+
+
+def count_of_task(con: sqlite3.Connection, task: str, after_seq: int, up_to_seq: int) -> int:
+    """How many events of a task there are with ``after_seq < seq <= up_to_seq``. Reads them all."""
+    count: int = con.execute(
+        "SELECT count(*) FROM events WHERE seq > ? AND seq <= ? AND task = ?", (after_seq, up_to_seq, task)
+    ).fetchone()[0]
+    return count
+
+
 def read_one(con: sqlite3.Connection, seq: int) -> Entry | None:
     """The event at ``seq``, None when it is pruned or not recorded yet."""
     row = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
