@@ -23,6 +23,7 @@ _COMMANDS = {
     "flush": ("orchclient.cli.flush", "Deliver what is due now."),
     "retry": ("orchclient.cli.retry", "Send dead letters again."),
     "resend": ("orchclient.cli.resend", "Send again what a receiver lost."),
+    "verify": ("orchclient.cli.verify", "Compare with what the orchestrator holds, and repair."),
     "prune": ("orchclient.cli.prune", "Forget delivered history; give up dead letters."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),

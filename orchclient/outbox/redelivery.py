@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from attrs import frozen
 
+from orchclient.core.gap import Gap, GapReason, gap_event
 from orchclient.core.ranges import Range, difference, intersection, ranges_of, size
 from orchclient.outbox import cursors, desk, gaps, journal
 from orchclient.outbox.cursors import SinkRow
@@ -284,3 +285,27 @@ def pruned_within(con: sqlite3.Connection, row: SinkRow, ranges: Sequence[Range]
 def pruned_count(con: sqlite3.Connection, row: SinkRow, first_seq: int, last_seq: int) -> int:
     """How many of them there are between two places."""
     return size(pruned_within(con, row, [(first_seq, last_seq)]))
+
+
+def write_off_lost(store: Store, sink: str, ranges: Sequence[Range], now_us: int, new_id: Callable[[], str]) -> int:
+    """Count delivered places as expired that the receiver lost and whose events are pruned here, too; how many.
+
+    Durable when it returns, with a notice for the receiver that they will not come.
+    """
+    if not ranges:
+        return 0
+    return store.write(lambda con: _written_off(con, sink, ranges, now_us, new_id), synced=True)
+
+
+def _written_off(
+    con: sqlite3.Connection, sink: str, ranges: Sequence[Range], now_us: int, new_id: Callable[[], str]
+) -> int:
+    row, newest = cursors.sink(con, sink), journal.read_one(con, journal.last_seq(con))
+    if row is None or newest is None:
+        return 0
+    lost = pruned_within(con, row, ranges)
+    gaps.write_off(con, sink, lost, now_us)
+    for first, last in lost:
+        gap = Gap(first, last, GapReason.EXPIRED, newest.agent)
+        journal.append(con, gap_event(gap, new_id(), now_us))
+    return size(lost)

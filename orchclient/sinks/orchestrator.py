@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
@@ -106,6 +106,10 @@ class OrchestratorSink:
         encodings = document.get("encodings")
         self._takes_gzip = isinstance(encodings, list) and "gzip" in encodings
         return None
+
+    def report_request(self, source: str) -> HttpRequest:
+        """``GET /v1/sources/{source}``: what the orchestrator holds of an outbox (a UUID)."""
+        return HttpRequest("GET", f"{self._url}/v1/sources/{quote(f'urn:uuid:{source}', safe='')}", self._headers())
 
     def limit(self) -> BatchLimit:
         """As the capabilities say."""

@@ -28,6 +28,7 @@ _SOURCES_PATH = "/v1/sources/"
 _METHODS = {EVENTS_PATH: "POST", "/v1/capabilities": "GET", "/v1/inbox": "GET", "/v1/inbox/ack": "POST"}
 _BATCH_TYPE, _SINGLE_TYPE = "application/cloudevents-batch+json", "application/cloudevents+json"
 _GAP_TYPE = "dev.orchclient.gap.v1"
+_MOST_GAPS = 1000
 _LONGEST_POLL_S = 60.0
 _SECONDS = r"[0-9]{1,6}(\.[0-9]{1,9})?"
 _SHAPE = {  # attribute: (pattern, required)
@@ -137,6 +138,18 @@ class InMemoryOrchestrator:
         self.events.append(event)
         return event_result(event_id, "accepted")
 
+    def forget(self, matches: Callable[[Event], bool]) -> int:
+        """Loses kept events, and what they explained, as a restored backup does; how many."""
+        with self.changed:
+            kept = [event for event in self.events if not matches(event)]
+            lost = len(self.events) - len(kept)
+            self.events, self._kept, self._sources = kept, set(), {}
+            for event in kept:
+                self._kept.add((event["source"], event["id"]))
+                self._sources.setdefault(event["source"], Sequences()).claim(event)
+            self.changed.notify_all()
+        return lost
+
     def answer(self, request: HttpRequest, hold: Hold) -> HttpReply:
         """Answers everything but a POST of events; calls ``hold`` when the answer must wait for something."""
         try:
@@ -171,7 +184,7 @@ class InMemoryOrchestrator:
     def _source(self, source: str) -> HttpReply:
         with self.changed:
             sequences = self._sources.get(source, Sequences())
-            return _json({"highest": sequences.highest, "gaps": sequences.gaps()})
+            return _json({"highest": sequences.highest, "gaps": sequences.gaps()[:_MOST_GAPS]})
 
     def _inbox_page(self, query: Mapping[str, str], hold: Hold) -> HttpReply:
         source, wait = query.get("source", ""), query.get("wait", "0")

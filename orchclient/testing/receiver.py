@@ -155,6 +155,10 @@ class Receiver:
         with self._changed:
             self._rules += Fault.retry(match, code=code, detail=detail).rules
 
+    def forget(self, matches: Callable[[Event], bool]) -> int:
+        """Loses the events that match, as an orchestrator that was restored from a backup; how many those were."""
+        return self._orchestrator.forget(matches)
+
     def lift_rules(self) -> None:
         """Ends everything that ``reject`` and ``retry`` made permanent."""
         with self._changed:
