@@ -10,6 +10,7 @@ function in C, nowhere else (ceval.c, CHECK_EVAL_BREAKER). So that is where the 
 from __future__ import annotations
 
 import dis
+import gc
 import sqlite3
 import sys
 import threading
@@ -129,6 +130,8 @@ class Scene:
         time.sleep(0.002)  # from the queue to the wait itself
 
     def _interrupted(self, interruption: Interruption) -> str:
+        gc.collect()
+        gc.disable()  # its finalizers belong to other scenes, and a tracer must not raise in them
         sys.settrace(interruption.at_call)
         try:
             receipt = self._client.update_task_status("task", "testing", None, 5)
@@ -136,6 +139,7 @@ class Scene:
             self._acknowledged.append(receipt.event_id)
         except KeyboardInterrupt:
             sys.settrace(None)
+        gc.enable()
         return interruption.where
 
     def _harm(self) -> list[str]:
