@@ -53,12 +53,18 @@ def event_text(opening_: str, seq: int, body: str) -> str:
     return f'{opening_}{seq:020d}",{body}'
 
 
-def event_texts(source: str, rows: Iterable[tuple[int, str, int, str]]) -> list[str]:
-    """Complete CloudEvents out of (sequence, task, checksum, stored body), all at once: it is the most of a flush."""
-    start = opening(source)
-    return [f'{start}{seq:020d}",{body}' for seq, _, _, body in rows]
+def encoded_events(source: str, rows: Iterable[tuple[int, str, int, bytes]]) -> list[bytes]:
+    """Complete CloudEvents out of (sequence, task, checksum, stored body), all at once, as a flush needs them."""
+    start = f'{opening(source)}%020d",'.encode()
+    return [start % seq + body for seq, _, _, body in rows]
 
 
-def batch_text(events: Sequence[str]) -> bytes:
+def batch_body(events: Sequence[bytes]) -> bytes:
     """A body of ``application/cloudevents-batch+json``."""
-    return ("[" + ",".join(events) + "]").encode()
+    if not events:
+        return b"[]"
+    # The brackets go into the first and the last text: around the whole they would cost two more copies of it.
+    bracketed = list(events)
+    bracketed[0] = b"[" + bracketed[0]
+    bracketed[-1] += b"]"
+    return b",".join(bracketed)

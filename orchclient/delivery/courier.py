@@ -110,7 +110,7 @@ class _Direct:
         began = self.clock.monotonic()
         verdict = complete(self.sink.deliver(batch, deadline_s=self.deadline_s), batch.ids)
         took_ms = (self.clock.monotonic() - began) * 1e3
-        return Carried(without_secrets(verdict, self.redact), None, took_ms, sum(map(len, batch.texts)))
+        return Carried(without_secrets(verdict, self.redact), None, took_ms, batch.size)
 
 
 class _Guarded:

@@ -16,7 +16,7 @@ from orchclient.outbox import cursors, desk, gaps, identity, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.desk import Parking
 from orchclient.outbox.identity import Identities, Renewal
-from orchclient.outbox.journal import Entry, Row, are_whole, ids_in
+from orchclient.outbox.journal import Entry, Row, damaged_among, ids_in
 
 DAMAGED = Item(Fate.DEAD, "damaged on this disk: the checksum does not fit")
 BEHIND = Item(Fate.RETRY, "waits for an earlier event of its task")
@@ -87,11 +87,9 @@ def sorted_out(
     source = sources.of(rows[0][0]) if rows else sources.newest
     if rows and sources.of(rows[-1][0]) != source:
         rows = [each for each in rows if sources.of(each[0]) == source]
-    wholeness = are_whole(rows)
-    damaged: Sequence[Row] = ()
-    if not all(wholeness):
-        damaged = [each for each, is_whole in zip(rows, wholeness, strict=True) if not is_whole]
-        rows = [each for each, is_whole in zip(rows, wholeness, strict=True) if is_whole]
+    damaged = damaged_among(rows)
+    if damaged:
+        rows = [each for each in rows if each not in damaged]
     if not waiting:
         return Selection(row, source, lane, rows, (), damaged)
     to_send = [each for each in rows if each[1] not in waiting]

@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
-from orchclient.core.envelope import event_texts
+from orchclient.core.envelope import encoded_events
 from orchclient.core.gap import Gap, gap_event
 from orchclient.core.ids import uuid7
 from orchclient.core.limits import BATCH_EVENTS
@@ -174,8 +174,8 @@ class Worker:
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
-        texts = event_texts(selection.source, selection.to_send)
-        carried = self.courier.carry(Batch(journal.ids_in(selection.to_send), texts))
+        encoded = encoded_events(selection.source, selection.to_send)
+        carried = self.courier.carry(Batch(journal.ids_in(selection.to_send), encoded))
         return _exchange(selection, carried, at_us)
 
     # --- deciding ------------------------------------------------------------------------------------------------

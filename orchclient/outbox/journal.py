@@ -146,22 +146,27 @@ def tasks_between(con: sqlite3.Connection, after_seq: int, before_seq: int) -> s
     return {task for (task,) in rows}
 
 
-Row = tuple[int, str, int, str]
-"""What delivering needs of an event: its place, task, checksum and text. A plain tuple: making an object of each would
-cost a third of sending it."""
+Row = tuple[int, str, int, bytes]
+"""What delivering needs of an event: its place, task, checksum and text in UTF-8. A plain tuple, and bytes: making an
+object of each, and decoding what is only sent on, would cost half as much as sending it."""
 
-_ROW = "seq, task, crc, body"
+_ROW = "seq, task, crc, CAST(body AS BLOB)"
 
 
 def ids_in(rows: Iterable[Row]) -> list[str]:
     """The ids of events, out of their texts: each begins with ``"id":"`` and 36 characters."""
-    return [body[6:42] for _, _, _, body in rows]
+    return [body[6:42].decode() for _, _, _, body in rows]
 
 
-def are_whole(rows: Sequence[Row]) -> list[bool]:
-    """For each event whether its text is what was recorded: bits that flip on a disk are not noticed by SQLite."""
-    checksums = map(crc32, map(str.encode, [body for _, _, _, body in rows]))
-    return [checksum == row[2] for checksum, row in zip(checksums, rows, strict=True)]
+def damaged_among(rows: Sequence[Row]) -> list[Row]:
+    """Events whose text is not what was recorded: bits that flip on a disk are not noticed by SQLite."""
+    if not rows:
+        return []
+    _, _, recorded, bodies = zip(*rows, strict=True)
+    found = tuple(map(crc32, bodies))  # all at once: it is a fifth of what a flush costs
+    if found == recorded:
+        return []
+    return [row for row, checksum in zip(rows, found, strict=True) if row[2] != checksum]
 
 
 def read_next(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[Row]:
@@ -173,7 +178,7 @@ def read_next(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> lis
 def read_lane(con: sqlite3.Connection, sink: str, task: str, limit: BatchLimit) -> list[Row]:
     """The oldest parked events of a task for a sink that fit into one batch, in order."""
     query = """
-        SELECT e.seq, e.task, e.crc, e.body
+        SELECT e.seq, e.task, e.crc, CAST(e.body AS BLOB)
         FROM work AS w JOIN events AS e ON e.seq = w.seq
         WHERE w.sink = ? AND w.state = 'parked' AND w.task = ? ORDER BY w.seq LIMIT ?"""
     return _take(con.execute(query, (sink, task, limit.events)), limit)
@@ -182,21 +187,22 @@ def read_lane(con: sqlite3.Connection, sink: str, task: str, limit: BatchLimit) 
 OPENING_BYTES = len(event_text(opening("0" * 36), 0, "")) + len(",")
 """What the envelope puts in front of a stored body, and the comma behind it."""
 
-CHUNK = 16
+FIRST_ROWS, MOST_ROWS = 16, 256
 """Rows that are read before their sizes are looked at: 500 events of a megabyte are never in memory together."""
 
 
 def _take(cursor: sqlite3.Cursor, limit: BatchLimit) -> list[Row]:
     taken: list[Row] = []
-    room = limit.bytes - 2
-    while rows := cursor.fetchmany(CHUNK):
-        sizes = [(len(body) if body.isascii() else len(body.encode())) + OPENING_BYTES for _, _, _, body in rows]
-        room -= sum(sizes)
-        if room < 0:
-            fitting = _fitting(sizes, room + sum(sizes))
-            taken += rows[: max(fitting, 0 if taken else 1)]
+    room, at_once = limit.bytes - 2, FIRST_ROWS
+    while rows := cursor.fetchmany(at_once):
+        sizes = [len(body) + OPENING_BYTES for _, _, _, body in rows]
+        size = sum(sizes)
+        if size > room:
+            taken += rows[: max(_fitting(sizes, room), 0 if taken else 1)]
             break
         taken += rows
+        room -= size
+        at_once = min(max(room * len(rows) // size, FIRST_ROWS), MOST_ROWS)  # as many as fit if they are of that size
     cursor.close()
     return taken
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
-from orchclient.core.envelope import batch_text
+from orchclient.core.envelope import batch_body
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
@@ -117,7 +117,7 @@ class OrchestratorSink:
 
     def render(self, batch: Batch) -> HttpRequest:
         """``POST /v1/events`` with the whole batch."""
-        body = batch_text(batch.texts)
+        body = batch_body(batch.encoded)
         headers = self._headers() | {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
         if self._takes_gzip and len(body) > COMPRESS_ABOVE:
             headers["Content-Encoding"] = "gzip"

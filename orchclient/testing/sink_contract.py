@@ -49,7 +49,7 @@ HEADERS: tuple[dict[str, str], ...] = (
 def batch_of(count: int, text: str = "a step") -> Batch:
     """A batch of progress updates as the flusher hands them over."""
     ids = [f"01a207af-1842-726b-b2a7-{number:012x}" for number in range(count)]
-    return Batch(ids, [_event(id_, number + 1, text) for number, id_ in enumerate(ids)])
+    return Batch.of_texts(ids, [_event(id_, number + 1, text) for number, id_ in enumerate(ids)])
 
 
 def _event(id_: str, seq: int, text: str) -> str:

@@ -324,7 +324,7 @@ def test_a_planted_scan_is_counted(filled: dict[int, Path], monkeypatch: pytest.
 def test_a_planted_hoard_is_seen(filled: dict[int, Path], thousand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[journal.Row]:
         entries = list(journal.read_range(con, after_seq, journal.MAX_SEQ))
-        return [(entry.seq, entry.task, entry.crc, entry.body) for entry in entries][: limit.events]
+        return [(entry.seq, entry.task, entry.crc, entry.body.encode()) for entry in entries][: limit.events]
 
     monkeypatch.setattr(journal, "read_next", read_all)
     assert peak_bytes(filled[MANY]) > peak_bytes(thousand) * 10

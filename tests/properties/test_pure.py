@@ -20,7 +20,7 @@ from referencing import Registry, Resource
 from orchclient.core import verbs
 from orchclient.core.backoff import OUTAGE, PROBE, Backoff, probe_delay_s
 from orchclient.core.batching import BatchLimit, fitting
-from orchclient.core.envelope import batch_text, body_text, event_text, lane_of, opening
+from orchclient.core.envelope import batch_body, body_text, encoded_events, event_text, lane_of, opening
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.escalation import escalation_priority
 from orchclient.core.events import TaskStatus
@@ -230,7 +230,7 @@ limits = st.builds(
 
 
 def joined_bytes(sizes: list[int]) -> int:
-    return len(batch_text(["x" * size for size in sizes]))
+    return len(batch_body([b"x" * size for size in sizes]))
 
 
 @PURE
@@ -445,7 +445,10 @@ def test_joined_events_are_the_json_that_the_contract_wants(
         body_text(id_, draft.type, lane_of(draft.task_id, agent), draft.priority, us, draft.members, trace)
         for draft, id_, us, trace in said
     ]
-    events = json.loads(batch_text([event_text(opening(str(source)), seq, body) for seq, body in enumerate(bodies, 1)]))
+    texts = [event_text(opening(str(source)), seq, body) for seq, body in enumerate(bodies, 1)]
+    rows = [(seq, "t", 0, body.encode()) for seq, body in enumerate(bodies, 1)]
+    assert encoded_events(str(source), rows) == [text.encode() for text in texts]
+    events = json.loads(batch_body([text.encode() for text in texts]))
     assert [schema_errors("envelope.json", event) for event in events] == [[] for _ in said]
     assert [event["id"] for event in events] == [id_ for _, id_, _, _ in said]
     assert [event["data"] for event in events] == [{"task_id": draft.task_id, **draft.data} for draft, *_ in said]

@@ -1,11 +1,13 @@
-"""How fast a backlog drains through the client, beside a bare requests session that posts the same bytes.
+"""How fast a backlog drains through the client, beside a bare requests session and OpenTelemetry's log exporter.
 
 The backlog is recorded once and copied for every round. The client gets it with no destination known, finds the sink
 and drains it in batches of 500; the bare session posts bodies that were built before, in the same batches, to the same
-sink: a blind one, in a process of its own, that counts and answers 202 with nothing in it.
+sink: a blind one, in a process of its own, that counts and answers 202 with nothing in it. OpenTelemetry's OTLP
+exporter (HTTP, protobuf) is handed as many log records with the same text in batches of 500, made before and in memory
+only.
 
-Exits with 1 when the client does not count every event as delivered, or the sink got other bytes than from the bare
-session.
+Exits with 1 when the client does not count every event as delivered, the sink got other bytes than from the bare
+session, or an export failed. Without opentelemetry-exporter-otlp-proto-http installed that row is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
@@ -27,14 +29,14 @@ from attrs import frozen
 from measure import Spread, event_texts, parser, report, rotated, tell, workspace
 
 from orchclient import OrchestratorClient
-from orchclient.core.envelope import batch_text
+from orchclient.core.envelope import batch_body
 
 ROUNDS = 7
 BATCH = 500
 TASKS = 10
 FLUSH_S = 600.0
 HEADERS = {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
-BARE, CLIENT = "requests.post, prebuilt bodies", "orchclient flush"
+BARE, CLIENT, OTEL = "requests.post, prebuilt bodies", "orchclient flush", "OpenTelemetry OTLPLogExporter"
 
 
 @frozen
@@ -77,7 +79,8 @@ def main() -> int:
 def _judged(samples: dict[str, list[Sample]]) -> int:
     expected = samples[BARE][0].arrived
     broken = [name for name, taken in samples.items() for each in taken if not each.is_complete]
-    other = [each.arrived for taken in samples.values() for each in taken if each.arrived != expected]
+    same = [each for name in (BARE, CLIENT) for each in samples[name]]
+    other = [each.arrived for each in same if each.arrived != expected]
     for name in broken:
         tell(f"NOT ALL DELIVERED: {name}")
     for arrived in other:
@@ -109,8 +112,8 @@ def _copied(source: Path, directory: Path) -> Path:
 
 
 def _bodies(path: Path) -> list[bytes]:
-    texts = event_texts(path)
-    return [batch_text(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
+    texts = [text.encode() for text in event_texts(path)]
+    return [batch_body(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
 
 
 # --- The two ways to send it --------------------------------------------------------------------------------------
@@ -122,11 +125,15 @@ def _measured(directory: Path, url: str, events: int) -> dict[str, list[Sample]]
     bodies = _bodies(backlog)
     _warmed_up(directory / "warm-up", url)
     copies = [_copied(backlog, directory / f"round-{number}") for number in range(ROUNDS)]
-    samples: dict[str, list[Sample]] = {BARE: [], CLIENT: []}
+    exported = _export_of(backlog)
+    ways = {BARE: lambda copy: _bare(url, bodies), CLIENT: lambda copy: _drained(url, copy, events)}
+    if exported is not None:
+        ways[OTEL] = lambda copy: exported(url)
+    samples: dict[str, list[Sample]] = {name: [] for name in ways}
     for number, copy in enumerate(copies):
         tell(f"round {number + 1} of {ROUNDS}")
         for name in rotated(list(samples), number):
-            samples[name].append(_bare(url, bodies) if name == BARE else _drained(url, copy, events))
+            samples[name].append(ways[name](copy))
     return samples
 
 
@@ -158,6 +165,40 @@ def _drained(url: str, outbox: Path, events: int) -> Sample:
     return Sample(seconds, cpu_s, _counted(url).since(before), is_complete)
 
 
+def _export_of(backlog: Path) -> Callable[[str], Sample] | None:
+    """Sends the backlog's texts as log records through OpenTelemetry's exporter; None where it is not installed."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import (
+            InMemoryLogRecordExporter,
+            LogRecordExportResult,
+            SimpleLogRecordProcessor,
+        )
+    except ImportError:
+        tell("opentelemetry-exporter-otlp-proto-http is not installed: its row is left out")
+        return None
+    kept, provider = InMemoryLogRecordExporter(), LoggerProvider()
+    provider.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    logger = provider.get_logger("bench")
+    for text in event_texts(backlog):
+        logger.emit(body=text, attributes={"task": "task-1"})
+    records = kept.get_finished_logs()
+    batches = [records[first : first + BATCH] for first in range(0, len(records), BATCH)]
+
+    def export(url: str) -> Sample:
+        before = _counted(url)
+        exporter = OTLPLogExporter(endpoint=f"{url}/v1/logs", timeout=10)
+        began = _Watch()
+        results = [exporter.export(batch) for batch in batches]
+        seconds, cpu_s = began.elapsed()
+        exporter.shutdown()
+        all_sent = all(result is LogRecordExportResult.SUCCESS for result in results)
+        return Sample(seconds, cpu_s, _counted(url).since(before), is_complete=all_sent)
+
+    return export
+
+
 class _Watch:
     """Wall and processor time since it was made."""
 
@@ -180,13 +221,15 @@ def _rows(samples: dict[str, list[Sample]], events: int) -> list[dict[str, objec
             ),
             "requests": taken[0].arrived.requests,
             "MB": f"{taken[0].arrived.bytes / 1e6:.1f}",
-            "all arrived": "yes" if all(_is_whole(each, samples[BARE][0]) for each in taken) else "NO",
+            "all arrived": "yes" if all(_is_whole(name, each, samples[BARE][0]) for each in taken) else "NO",
         }
         for name, taken in samples.items()
     ]
 
 
-def _is_whole(sample: Sample, bare: Sample) -> bool:
+def _is_whole(name: str, sample: Sample, bare: Sample) -> bool:
+    if name == OTEL:  # another encoding, so other bytes
+        return sample.is_complete and sample.arrived.requests == bare.arrived.requests
     return sample.is_complete and sample.arrived == bare.arrived
 
 
