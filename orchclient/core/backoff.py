@@ -10,7 +10,8 @@ class Backoff:
     """Exponential with full jitter: uniform between 0 and ``base_s * 2 ** (failures - 1)``, at most ``cap_s``.
 
     Full jitter spreads a fleet that lost the same orchestrator at the same moment (AWS Architecture Blog,
-    "Exponential Backoff And Jitter", 2015).
+    "Exponential Backoff And Jitter", 2015). A whole fleet may also be told at once when to come back, so what is
+    added to a floor has a ceiling of at least a tenth of it.
     """
 
     base_s: float = 0.5
@@ -18,8 +19,8 @@ class Backoff:
 
     def delay_s(self, failures: int, jitter: float, floor_s: float = 0.0) -> float:
         """Seconds to wait after the given number of failures in a row; never below ``floor_s``."""
-        ceiling = min(self.cap_s, self.base_s * 2.0 ** min(max(failures - 1, 0), 60))
-        return floor_s + ceiling * jitter
+        ceiling = max(self.base_s * 2.0 ** min(max(failures - 1, 0), 60), floor_s / 10)
+        return floor_s + min(ceiling, self.cap_s) * jitter
 
 
 OUTAGE = Backoff()

@@ -87,7 +87,12 @@ class Worker:
         return self.state is not SinkState.DELIVERING
 
     def resume(self, row: SinkRow) -> None:
-        """Go on where an earlier flusher stood: what the receiver asked for still holds, the rest is tried afresh."""
+        """Go on where an earlier flusher stood: what the receiver asked for still holds, the rest is tried afresh.
+
+        Gently after any trouble: a fleet may be starting anew because of it.
+        """
+        if row.state is not SinkState.DELIVERING:
+            self.limit = self.limit.after_outage()
         if row.state is SinkState.DISABLED:
             self.state = row.state
         elif row.state is SinkState.THROTTLED and row.next_try_us is not None:

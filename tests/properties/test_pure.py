@@ -63,7 +63,7 @@ def test_a_backoff_is_between_its_floor_and_the_doubled_base(
     failed: int, jitter: float, floor_s: float, base_s: float, cap_s: float
 ) -> None:
     delay_s = Backoff(base_s, cap_s).delay_s(failed, jitter, floor_s)
-    assert floor_s <= delay_s <= floor_s + min(cap_s, base_s * 2.0 ** min(failed - 1, 1000))
+    assert floor_s <= delay_s <= floor_s + min(cap_s, max(base_s * 2.0 ** min(failed - 1, 1000), floor_s / 10))
 
 
 @PURE
