@@ -87,7 +87,7 @@ def _text(report: OutboxReport, settings: config.Settings, configured: tuple[str
 
 def _head(report: OutboxReport, settings: config.Settings) -> str:
     kept = f"{plural(report.recorded, 'event')} recorded, {number(report.kept)} kept"
-    lines = [f"Outbox   {report.path}   {size(os.stat(report.path).st_size)}, {kept}"]
+    lines = [f"Outbox   {report.path}   {size(os.stat(report.path).st_size + report.wal.bytes)}, {kept}"]
     lines.append(f"Mode     {settings.mode}{_delivered_by(report)}")
     return "\n".join(lines)
 

@@ -206,7 +206,7 @@ def _repaired(station: Station, name: str, ask: Ask, timeout_s: float) -> Verifi
         lost += redelivery.write_off_lost(station, name, found.lost, now_us, _new_id)
         sent_again += redelivery.resend(station, name, found.missing, now_us).events
         report = station.flush(max(until - time.monotonic(), 0.0), [name])
-        if report.pending:
+        if report.pending or time.monotonic() >= until:
             break
     left = size(found.missing)
     code = ExitCode.DEAD if lost else ExitCode.PENDING if left else ExitCode.DONE
