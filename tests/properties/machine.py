@@ -36,6 +36,7 @@ answers = st.sampled_from(ANSWERS)
 scripts = st.lists(answers, min_size=1, max_size=5)
 chores = st.sampled_from(CHORES)
 statements = st.integers(0, 7)
+stretches = st.tuples(st.integers(1, 12), st.integers(0, 12))
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -121,6 +122,14 @@ class OutboxMachine(RuleBasedStateMachine):
         self, sink: str, max_events: int, max_bytes: int, says_so: bool, gzip: bool
     ) -> None:
         self.world.orchestrators[sink].terms = Terms(max_events, max_bytes, says_so, gzip)
+
+    @rule(sink=sinks, stretch=stretches)
+    def an_operator_sends_again(self, sink: str, stretch: tuple[int, int]) -> None:
+        self.world.resend(sink, stretch[0], stretch[0] + stretch[1])
+
+    @rule(sink=sinks, task=st.sampled_from((None, *TASKS)))
+    def an_operator_retries_dead_letters(self, sink: str, task: str | None) -> None:
+        self.world.retry(sink, task)
 
     @rule(sink=sinks, readdressed=st.booleans(), all_is_well=st.booleans())
     def an_orchestrator_heals(self, sink: str, readdressed: bool, all_is_well: bool) -> None:

@@ -18,7 +18,7 @@ from orchclient.core.policy import Action, Fate, Item, Verdict
 from orchclient.core.task_state import TaskState
 from orchclient.delivery import settlement, worker
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, folding, journal, leadership, retention
+from orchclient.outbox import cursors, desk, folding, journal, leadership, redelivery, retention
 from orchclient.recorder import Recorder
 from orchclient.sinks.orchestrator import OrchestratorSink
 
@@ -133,6 +133,18 @@ def retry_after_is_obeyed_without_a_limit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(policy, "RETRY_AFTER_CAP_S", 1e9)
 
 
+def the_cursor_is_set_back_over_what_is_at_the_desk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(redelivery, "_last_known", lambda con, row: 0)
+
+
+def a_retried_dead_letter_is_still_counted_as_dead(patch: pytest.MonkeyPatch) -> None:
+    def planted(con: sqlite3.Connection, sink: str, seqs: Any) -> None:
+        for seq in seqs:
+            con.execute("DELETE FROM work WHERE sink = ? AND state = 'dead' AND seq = ?", (sink, seq))
+
+    patch.setattr(desk, "exhume", planted)
+
+
 PLANTS: tuple[Plant, ...] = (
     a_lost_reply_counts_as_delivered,
     an_event_without_a_result_counts_as_delivered,
@@ -147,6 +159,8 @@ PLANTS: tuple[Plant, ...] = (
     a_poisoned_batch_is_given_up_as_a_whole,
     metadata_is_replaced_instead_of_merged,
     retry_after_is_obeyed_without_a_limit,
+    the_cursor_is_set_back_over_what_is_at_the_desk,
+    a_retried_dead_letter_is_still_counted_as_dead,
 )
 
 

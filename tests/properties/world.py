@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, folding, leadership
+from orchclient.outbox import cursors, folding, identity, leadership, redelivery
 from orchclient.outbox.cursors import SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.sinks.orchestrator import OrchestratorSink
@@ -276,6 +276,19 @@ class World:
         pending = [each.id for each in self.model.journal if each.id not in orchestrator.kept]
         disliked = {pending[pick] for pick in picks if pick < len(pending)}
         (orchestrator.poisoned if poisoned else orchestrator.unwanted).update(disliked)
+
+    def resend(self, sink: str, first: int, last: int) -> None:
+        """An operator has delivered events sent again: as far as can be by the cursor, else by the desk.
+
+        Not once the outbox has another source: sent again, they come under it, as new events to the receiver.
+        """
+        client = self.host.client(0)
+        if len(client._station.query(identity.identities).sources) == 1:
+            redelivery.resend(client._station, sink, [(first, last)], self.clock.now_us())
+
+    def retry(self, sink: str, task: str | None) -> None:
+        """An operator has dead letters sent again."""
+        redelivery.retry(self.host.client(0)._station, sink, redelivery.Chosen(task), self.clock.now_us())
 
     # --- somebody keeps house -------------------------------------------------------------------------------------
 
