@@ -92,9 +92,9 @@ class Flusher:
             try:
                 for runner in self._runners:
                     runner.add_sink()
+                self._housekeeper.start()
                 for runner in self._runners:
                     runner.start()
-                self._housekeeper.start()
                 self.is_running = True
             except BaseException:  # an interrupt, or a busy outbox: the next record starts them all
                 self._ask_to_stop()

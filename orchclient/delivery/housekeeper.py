@@ -56,7 +56,11 @@ class Housekeeper:
         self._last_look: tuple[float, int] | None = None  # its monotonic time, its date
 
     def start(self) -> None:
-        """Start the thread; without one (interpreter exit) the writer does what must be done."""
+        """Start the thread; without one (interpreter exit) the writer does what must be done.
+
+        To be called before anything is delivered, so that no nudge is missed. Raises ``OutboxError``.
+        """
+        self._news = self._outbox.query(_newest)
         self._thread = threading.Thread(target=self._run, name="orchclient-housekeeper", daemon=True)
         try:
             self._thread.start()
@@ -130,7 +134,7 @@ class Housekeeper:
         """Events and nudges of other processes: nobody wakes this one for them."""
         news = self._outbox.query(_newest)
         (last_seq, nudges), self._news = self._news, news
-        if nudges not in (-1, news[1]):
+        if nudges != news[1]:
             self._delivery.hurry()
         elif news[0] != last_seq:
             self._delivery.wake()

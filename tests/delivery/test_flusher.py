@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from orchclient import OrchestratorClient
+from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import Election, is_held, lock_path
+from orchclient.delivery.housekeeper import Housekeeper
 from orchclient.delivery.waker import Waker
+from orchclient.outbox import leadership
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
 
@@ -268,3 +271,37 @@ def test_an_unexpected_error_of_a_sink_is_logged_and_delivery_goes_on(
     client = make_client(url=receiver.url, token=token)
     client.update_task_status("t", "testing")
     assert receiver.wait_for(1, 20)
+
+
+class Errands:
+    """What a housekeeper is to wake, and whether its process delivers."""
+
+    def __init__(self) -> None:
+        self.is_leading = False
+        self.hurried = threading.Event()
+
+    def wake(self) -> None:
+        pass
+
+    def hurry(self) -> None:
+        self.hurried.set()
+
+
+@pytest.mark.parametrize("nudges_first", [False, True])
+def test_a_flush_by_hand_is_heard_by_a_process_that_has_only_just_begun_to_deliver(
+    make_client: MakeClient, nudges_first: bool
+) -> None:
+    outbox: Any = make_client()._station._outbox  # type: ignore[union-attr]
+    errands = Errands()
+    housekeeper = Housekeeper(outbox, SystemClock(), errands, retention_s=60)
+    housekeeper.start()
+    try:
+        if nudges_first:
+            outbox.write(leadership.nudge)
+        errands.is_leading = True
+        housekeeper.notice_lead()
+        if not nudges_first:
+            outbox.write(leadership.nudge)
+        assert errands.hurried.wait(10)
+    finally:
+        housekeeper.stop(0)
