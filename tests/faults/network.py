@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import Self
 
 LIFE_S = 8.0
 DRIP_S = 0.05
@@ -93,8 +94,8 @@ class Peer:
         if self.server.closing.wait(seconds):
             raise ConnectionAbortedError("the server closes")
 
-    def read_request(self) -> None:
-        """Read one whole request and note it."""
+    def read_request(self) -> bytes:
+        """Read one whole request, and note it."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += self._more()
@@ -102,7 +103,9 @@ class Peer:
         length = next((int(v) for n, _, v in _fields(head) if n.lower() == b"content-length"), 0)
         while len(body) < length:
             body += self._more()
-        self.server.note(head + b"\r\n\r\n" + body)
+        request = head + b"\r\n\r\n" + body
+        self.server.note(request)
+        return request
 
     def reset(self) -> None:
         """End the connection with RST instead of FIN."""
@@ -257,7 +260,7 @@ class FaultyServer:
         with self._news:
             assert self._news.wait_for(lambda: reached(self), LIFE_S)
 
-    def __enter__(self) -> FaultyServer:
+    def __enter__(self) -> Self:
         self._acceptor.start()
         return self
 
