@@ -15,7 +15,7 @@ from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import cursors, leadership, listing
-from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.listing import Listed
 from orchclient.station import Station
@@ -97,7 +97,10 @@ def deliverer(station: Station, sink: str) -> Holder | None:
 
 
 def what_follows(station: Station, sink: str) -> str:
-    """A line for people: who delivers what is pending now, or how to have it delivered."""
+    """A line for people: who delivers what is pending now, or how to have it delivered, or what keeps it from it."""
+    row = station.query(lambda con: cursors.sink(con, sink))
+    if row is not None and row.state in (SinkState.PAUSED, SinkState.DISABLED):
+        return f"{sink} is {row.state.value}: {printable(row.reason)}. Mend that, then: orchclient flush"
     holder = deliverer(station, sink)
     if holder is None:
         return "Nobody delivers right now. Deliver: orchclient flush"

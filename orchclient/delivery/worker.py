@@ -76,6 +76,7 @@ class Worker:
     is_stale: bool = False
     _not_before: float = 0.0  # monotonic seconds
     _greeted: bool = False
+    _served_lane: bool = False  # the last turn's events came from the desk: the stream has its turn
     courier: Courier = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -130,20 +131,25 @@ class Worker:
         if not selection:
             return self._next_lane_s()
         if self._greeted:
+            self._served_lane = selection.lane is not None
             self._settle(self._attempt(selection))
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def _select(self) -> Selection:
-        """The oldest lane that is due, else the next of the stream."""
+        """The oldest lane that is due and the next of the stream, by turns when there is both.
+
+        A person may have thousands of tasks sent again: what is recorded meanwhile must not wait for all of them.
+        """
 
         def read(con: sqlite3.Connection) -> Selection:
             row = cursors.sink(con, self.sink.name)
             if row is None:
                 raise StaleEpoch  # the file was replaced, and does not know this sink yet
             sources, now_us = identity.identities(con), self.clock.now_us()
-            lane = desk.due_lane(con, row.name, now_us) if row.parked else None
+            is_turn = not self._served_lane or journal.last_seq(con) <= row.cursor
+            lane = desk.due_lane(con, row.name, now_us) if row.parked and is_turn else None
             if lane is not None:
                 return sorted_out(row, sources, lane, journal.read_lane(con, row.name, lane.task, self.limit), ())
             rows = journal.read_next(con, row.cursor, self.limit)

@@ -2,7 +2,7 @@
 
 Both become pending in the transaction that takes them from where they were counted, so that recorded = delivered +
 pending + dead + expired holds at every moment. How ``resend`` chooses between the desk and the cursor:
-docs/decisions/0013-sending-again.md.
+docs/decisions/0014-sending-again.md.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.ids import uuid7
 from orchclient.core.jsontext import members_text
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, desk, folding, identity, journal, leadership, listing
+from orchclient.outbox import cursors, desk, folding, identity, journal, leadership, listing, redelivery
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
@@ -290,6 +290,21 @@ def test_a_task_that_must_wait_delays_no_other_and_keeps_its_order(bench: Bench)
     assert bench.turns() is None
     assert bench.transport.sent == [1, 2, 4, 1, 3]
     assert (bench.row.parked, bench.pending, bench.row.delivered) == (0, 0, 4)
+
+
+def test_what_is_recorded_while_many_tasks_are_sent_again_waits_for_one_of_them_only(bench: Bench) -> None:
+    for number in range(40):
+        bench.record(number, task=f"t-{number}")
+    bench.turns()
+    sent = len(bench.transport.batches)
+    redelivery.resend(bench.outbox, "orchestrator", [(1, 40)], bench.clock.now_us())
+    bench.record(99, task="new")
+    bench.worker.turn()
+    bench.worker.turn()
+    assert 99 in [event["data"]["progress_percentage"] for batch in bench.transport.batches[sent:] for event in batch]
+    bench.turns(100)
+    assert bench.pending == 0
+    assert len(bench.transport.batches) == sent + 41
 
 
 def test_a_lane_that_is_told_to_wait_again_backs_off_further(bench: Bench) -> None:
