@@ -63,6 +63,7 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
         station = open_existing(settings)
     except OutboxError as error:
         yield Finding("problem", str(error))
+        yield from losses.unfinished(str(path))
         return
     if station is None:
         remains = [*losses.gone(path)]
@@ -74,6 +75,7 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
         yield _integrity(station)
         yield from losses.changes_of_identity(station.query(identity.changes))
         yield from losses.set_asides(report.path)
+        yield from losses.unfinished(report.path)
         yield from _wal(report)
         yield from _delivery(report)
     finally:

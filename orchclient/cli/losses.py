@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from orchclient.cli.finding import Finding
 from orchclient.core.timestamps import rfc3339
-from orchclient.outbox import identity, salvage
+from orchclient.outbox import identity, owed, salvage
 from orchclient.outbox.past import mark_beside
 from orchclient.outbox.wal import wal_bytes
 
@@ -56,6 +57,20 @@ def set_asides(path: str) -> Iterator[Finding]:
         )
 
 
+def unfinished(path: str) -> Iterator[Finding]:
+    """Each set-aside file whose events are not taken over yet."""
+    with suppress(OSError):
+        for entry in owed.owed(path):
+            yield Finding(
+                "problem",
+                f"{entry.path(path)} was set aside ({entry.why}), and what can be read of it is not taken over yet: "
+                "the process that did it ended in the middle, or is still at it",
+                "Let nobody move it. Whoever opens the outbox next ends it: once nothing else is wrong, orchclient "
+                "status is enough. If it cannot be read, that is told in the log, and the note "
+                f"{owed.note_path(path)} goes.",
+            )
+
+
 def gone(path: Path) -> Iterator[Finding]:
     """What is left beside an outbox whose file is not there."""
     mark = mark_beside(str(path))
@@ -68,3 +83,4 @@ def gone(path: Path) -> Iterator[Finding]:
             "aside what is left.",
         )
     yield from set_asides(str(path))
+    yield from unfinished(str(path))

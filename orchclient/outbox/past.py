@@ -104,7 +104,8 @@ class Past:
     def leave(self) -> None:
         """After the connections are closed: the last one writes down how it leaves the file. Ends this object."""
         try:
-            if self._known is not None and self._is_alone() and not wal_bytes(self._path):
+            is_open = self._fd >= 0  # not after an opening that failed
+            if is_open and self._known is not None and self._is_alone() and not wal_bytes(self._path):
                 self._write(self._as_it_is(self._known))
         finally:
             self.close()

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -21,38 +21,20 @@ from zlib import crc32
 
 from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
-from orchclient.outbox import folding, identity, journal
+from orchclient.outbox import folding, identity, journal, owed
 from orchclient.outbox.connection import text_as_far_as_it_goes
+from orchclient.outbox.owed import ENDINGS, Owed
 
 log = logging.getLogger("orchclient")
 
 _EVENT = "id, task, agent, type, priority, recorded_us, crc, body"
+_TYPES = (str, str, str, str, str, int, int, str)
 
 
-_SET = ("-wal", "-shm", "")
-
-
-def set_aside(path: str, now_us: int) -> str:
-    """Rename a file and its companions together; the new name, which nothing had before."""
+def set_aside(path: str, now_us: int, why: BaseException | str) -> None:
+    """Rename a file and its companions together, to a name that nothing had before; noted until it is taken over."""
     aside = _free_name(f"{path}.damaged-{rfc3339(now_us).replace(':', '')}")
-    for suffix in _SET:
-        if os.path.lexists(path + suffix):
-            os.rename(path + suffix, aside + suffix)
-    if _size(aside + "-wal") and not _size(aside):
-        if not os.path.lexists(aside):
-            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        os.truncate(aside, PAGE)  # with zeros: beside an empty database, SQLite deletes the -wal instead of reading it
-    return aside
-
-
-PAGE = 4096
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
+    owed.move_aside(path, Owed(os.path.basename(aside), str(why)))
 
 
 def set_asides(path: str) -> list[str]:
@@ -76,7 +58,7 @@ def readable_events(aside: str, within_s: float) -> int:
 
 def _free_name(name: str) -> str:
     candidates = (f"{name}-{n}" if n > 1 else name for n in count(1))
-    return next(free for free in candidates if not any(os.path.lexists(free + suffix) for suffix in _SET))
+    return next(free for free in candidates if not any(os.path.lexists(free + suffix) for suffix in ENDINGS))
 
 
 def refuse_unreadable(path: str) -> None:
@@ -89,15 +71,27 @@ def refuse_unreadable(path: str) -> None:
         file.read(4096)
 
 
-def announce_damaged(path: str, aside: str, error: BaseException, copied: int) -> None:
+def announce_damaged(path: str, aside: str, why: str, copied: int) -> None:
     """Say loudly what happened to damaged files."""
     log.error(
         "outbox %s was damaged (%s): set aside as %s; %d events could be read from it and go on under a new "
         "source. Recording goes on. Run orchclient doctor, and check the disk.",
         path,
-        error,
+        why,
         aside,
         copied,
+    )
+
+
+def announce_unreadable(path: str, aside: str, why: str, error: sqlite3.Error) -> None:
+    """Say loudly that what was set aside is gone, or cannot be opened."""
+    log.error(
+        "outbox %s was damaged (%s): it was set aside as %s, which cannot be read now (%s), so what it held is not "
+        "taken over. Recording goes on. Run orchclient doctor.",
+        path,
+        why,
+        aside,
+        error,
     )
 
 
@@ -113,49 +107,72 @@ def announce_lost(path: str, copied: int) -> None:
 
 def copy_lost(ghost: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
     """Copy what ``con`` lacks out of files that have no name any more."""
+    con.execute("SAVEPOINT lost")
     try:
         return copy_undelivered(ghost, con, source, now_us)
-    except sqlite3.Error:  # another process found them damaged, and set them aside
-        return copy_readable(ghost, con, source, now_us)
+    except sqlite3.Error:
+        if not con.in_transaction:  # it is the disk of the new file that failed
+            raise
+        con.execute("ROLLBACK TO lost")
+        return copy_readable(ghost, con, source, now_us)  # another process found them damaged, and set them aside
 
 
 def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
     """Copy what ``con`` lacks and a sink still needs, with tasks and tallies; the number of events copied.
 
     The events get new places, so they are sent under a new source: a receiver knows other events under the old
-    numbers. Runs in the caller's transaction on ``con``.
+    numbers. Runs in the caller's transaction on ``con``. However many there are, one is in memory at a time.
     """
     while (fold := folding.fold(ghost)).to_seq > fold.from_seq:
         fold.write(ghost)
-    rows = _missing(ghost, con)
     before_seq = journal.last_seq(con)
     identity.renew(con, source, before_seq + 1, now_us, "salvaged")
-    con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    _copy_sinks(ghost, con, before_seq)
+    copied = _copy_events(_needed(ghost), con)
+    _write_sinks(_sinks(ghost), con, before_seq)
     if before_seq == 0:
         _copy_fold(ghost, con)
-    return len(rows)
+    return copied
 
 
-def _missing(ghost: sqlite3.Connection, con: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    present = _ids(con)
+def _needed(ghost: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """In two questions: an OR of the two would be sorted, in memory."""
     settled = ghost.execute("SELECT min(cursor) FROM sinks").fetchone()[0] or 0
-    needed = ghost.execute(
-        f"SELECT {_EVENT} FROM events WHERE seq > ? OR seq IN (SELECT seq FROM work) ORDER BY seq", (settled,)
-    )
-    return [row for row in needed if _is_wanted(row, present)]
+    at_desk = f"SELECT {_EVENT} FROM events WHERE seq <= ? AND seq IN (SELECT seq FROM work) ORDER BY seq"
+    yield from ghost.execute(at_desk, (settled,))
+    yield from ghost.execute(f"SELECT {_EVENT} FROM events WHERE seq > ? ORDER BY seq", (settled,))
 
 
-def _is_wanted(row: tuple[Any, ...], present: set[str]) -> bool:
+def _copy_events(rows: Iterable[tuple[Any, ...]], con: sqlite3.Connection) -> int:
+    """Append those that ``con`` lacks; how many."""
+    before_seq = journal.last_seq(con)
+    with closing(_ids(con)) as present:
+        wanted = (row for row in rows if _is_wanted(row, present))
+        con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", wanted)
+    return journal.last_seq(con) - before_seq
+
+
+def _ids(con: sqlite3.Connection) -> sqlite3.Connection:
+    """The ids of all events, to be looked up: the journal has no index on them. Some 50 bytes each."""
+    ids = sqlite3.connect(":memory:", isolation_level=None)
+    ids.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
+    ids.execute("BEGIN")
+    ids.executemany("INSERT OR IGNORE INTO ids VALUES (?)", con.execute("SELECT id FROM events"))
+    return ids
+
+
+def _is_wanted(row: tuple[Any, ...], present: sqlite3.Connection) -> bool:
     """Whether an event is to be copied. A notice of a gap speaks of the old numbers, which nothing has any more."""
-    return row[0] not in present and row[3] != EventType.GAP
+    is_present = present.execute("SELECT 1 FROM ids WHERE id = ?", (row[0],)).fetchone()
+    return not is_present and row[3] != EventType.GAP
 
 
-def _copy_sinks(ghost: sqlite3.Connection, con: sqlite3.Connection, before_seq: int) -> None:
+def _sinks(ghost: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    return ghost.execute("SELECT name, kind, created_us, from_beginning FROM sinks").fetchall()
+
+
+def _write_sinks(sinks: Iterable[tuple[Any, ...]], con: sqlite3.Connection, before_seq: int) -> None:
     """A sink that the file there now does not know gets what was copied, and all else if it began at the beginning."""
-    for name, kind, created_us, from_beginning in ghost.execute(
-        "SELECT name, kind, created_us, from_beginning FROM sinks"
-    ).fetchall():
+    for name, kind, created_us, from_beginning in sinks:
         start_seq = max(journal.first_seq(con) - 1, 0) if from_beginning else before_seq
         con.execute(
             "INSERT OR IGNORE INTO sinks (name, kind, start_seq, cursor, created_us, from_beginning) "
@@ -167,9 +184,9 @@ def _copy_sinks(ghost: sqlite3.Connection, con: sqlite3.Connection, before_seq: 
 def _copy_fold(ghost: sqlite3.Connection, con: sqlite3.Connection) -> None:
     # The fold goes on behind the copied events, which are in it already; their old places mean nothing here.
     tasks = ghost.execute("SELECT task, agent, status, progress, step, metadata, attempt, 0, updated_us FROM tasks")
-    con.executemany("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", tasks.fetchall())
+    con.executemany("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", tasks)
     tallies = ghost.execute("SELECT agent, type, count, last_us FROM tallies")
-    con.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", tallies.fetchall())
+    con.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", tallies)
     con.execute("UPDATE meta SET value = ? WHERE key = 'folded_seq'", (journal.last_seq(con),))
 
 
@@ -185,19 +202,19 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
 
     For files of which SQLite says that they are damaged. Runs in the caller's transaction on ``con``.
     """
-    present = _ids(con)
-    readable = _readable(damaged, _settled(damaged))
-    rows = [row for row in readable if _is_wanted(row, present) and crc32(row[-1].encode()) == row[-2]]
     before_seq = journal.last_seq(con)
     identity.renew(con, source, before_seq + 1, now_us, "damaged")
-    con.executemany(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    with suppress(sqlite3.Error):  # else they come when they stand for election
-        _copy_sinks(damaged, con, before_seq)
-    return len(rows)
+    readable = _readable(damaged, _settled(damaged))
+    copied = _copy_events((row for row in readable if crc32(row[-1].encode()) == row[-2]), con)
+    _write_sinks(_readable_sinks(damaged), con, before_seq)
+    return copied
 
 
-def _ids(con: sqlite3.Connection) -> set[str]:
-    return {id_ for (id_,) in con.execute("SELECT id FROM events")}
+def _readable_sinks(damaged: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    try:
+        return [each for each in _sinks(damaged) if None not in each]
+    except sqlite3.Error:
+        return []  # they come when they stand for election
 
 
 def _settled(damaged: sqlite3.Connection) -> int:
@@ -234,7 +251,7 @@ def _readable(damaged: sqlite3.Connection, after_seq: int) -> Iterator[tuple[Any
         if row is None:
             return
         place, unreadable = row[0], 0
-        if isinstance(row[-1], str) and isinstance(row[-2], int):
+        if tuple(map(type, row[1:])) == _TYPES:
             yield row[1:]
 
 

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.ids import uuid7
-from orchclient.outbox import checkup, files, identity, journal
+from orchclient.outbox import checkup, files, identity, journal, owed
 from orchclient.outbox.connection import (
     DISK_CODES,
     connect,
@@ -75,7 +75,10 @@ def _close_all(idle: list[sqlite3.Connection]) -> None:
 
 
 def _is_empty(path: str) -> bool:
-    return os.stat(path).st_size == 0
+    try:
+        return os.stat(path).st_size == 0
+    except FileNotFoundError:
+        return True
 
 
 log = logging.getLogger("orchclient")
@@ -106,7 +109,7 @@ class Store:
         self._checkpointer: sqlite3.Connection | None = None
         self._idle: list[sqlite3.Connection] = []
         self._ghosts: list[sqlite3.Connection] = []  # of lost files, until their events are in the file at the path
-        self._asides: list[tuple[str, BaseException]] = []  # set aside, and why: until their events are in it too
+        self._lost: set[files.FileIdentity] = set()  # which files the ghosts hold open
         self._past: Past | None = None
         self._pid = 0  # the process that opened it
 
@@ -127,14 +130,36 @@ class Store:
         """Open the files; damaged ones are set aside and what can be read of them is taken over."""
         self.path = str(files.prepare(self._origin.path, allow_network=self._origin.allow_network))
         was_an_outbox = os.path.lexists(self.path + ".gate")
+        if owed.is_noted(self.path):
+            return self._open_owing()
         try:
-            self._refuse_lone_wal()
-            con = self._open_files()
+            con = self._open_unharmed()
         except OutboxError as error:
             if not (was_an_outbox and is_damage(error.__cause__)):
                 raise
             con = self._open_damaged(error)
-        self._take_over(con)
+        return con
+
+    def _open_owing(self) -> sqlite3.Connection:
+        """Somebody sets files aside, or ended in the middle: what they hold is taken over before anything else."""
+        with self._salvaging():
+            owed.end_moves(self.path)
+            found = files.identity(self.path)
+            try:
+                self._refuse_lone_wal()
+                con = self._open_files(is_replacement=True)
+            except OutboxError as error:
+                if not is_damage(error.__cause__):
+                    raise
+                con = self._open_another(error.__cause__, found)
+            self._take_over(con)
+            return con
+
+    def _open_unharmed(self) -> sqlite3.Connection:
+        self._refuse_lone_wal()
+        con = self._open_files()
+        with self._closed_on_failure(con):
+            self._note_past(con)
         return con
 
     def _refuse_lone_wal(self) -> None:
@@ -147,8 +172,7 @@ class Store:
         """Open files that seem to be damaged: once more as they are, since a read error of the disk looks the same."""
         found = files.identity(self.path)
         try:
-            self._refuse_lone_wal()
-            return self._open_files()
+            return self._open_unharmed()
         except OutboxError as again:
             if not is_damage(again.__cause__):
                 raise
@@ -370,9 +394,7 @@ class Store:
             self._inherited += self._idle  # they may be in use
             self._close_connections()
             _, ino, _, dev = self._files
-            con = self._replace_damaged(error, files.FileIdentity(dev, ino))
-            self._take_over(con)
-            self._con = con
+            self._con = self._replace_damaged(error, files.FileIdentity(dev, ino))
         elif is_damage(error) or primary_code(error) in DISK_CODES:
             # Nothing that the connection believes of the file can be trusted, and one that was opened while the file
             # could not be written stays read-only.
@@ -389,14 +411,21 @@ class Store:
         self._close_side_files()
 
     def _replace_damaged(self, error: BaseException, found: files.FileIdentity | None) -> sqlite3.Connection:
-        """Set damaged files aside and open new ones; what can be read of the old ones is owed to them."""
+        """Set damaged files aside, open new ones, and take over what can be read of the old ones."""
+        with self._salvaging():
+            owed.end_moves(self.path)
+            con = self._open_another(error, found)
+            self._take_over(con)
+            return con
+
+    def _open_another(self, error: BaseException, found: files.FileIdentity | None) -> sqlite3.Connection:
+        """Set aside what is damaged, and open a new one. The caller holds the salvage lock."""
         from orchclient.outbox import salvage  # rare: only when a file is damaged
 
-        with self._salvaging():
-            if files.identity(self.path) == found:  # else another process met the same damage, and replaced them
-                salvage.refuse_unreadable(self.path)
-                self._asides.append((salvage.set_aside(self.path, self._origin.now_us()), error))
-            return self._open_files(is_replacement=True)
+        if files.identity(self.path) == found:  # else another process met the same damage, and replaced them
+            salvage.refuse_unreadable(self.path)
+            salvage.set_aside(self.path, self._origin.now_us(), error)
+        return self._open_files(is_replacement=True)
 
     @contextmanager
     def _salvaging(self) -> Iterator[None]:
@@ -405,22 +434,56 @@ class Store:
             yield
 
     def _take_over(self, con: sqlite3.Connection) -> None:
-        """Bring what lost and damaged files held into the file that is open. What fails is tried again at the next."""
+        """Bring what lost and damaged files held into the file that is open. What fails is tried again at the next.
+
+        The caller holds the salvage lock.
+        """
         from orchclient.outbox import salvage
 
-        try:
-            while self._asides:
-                aside, error = self._asides[-1]
-                with translated(aside), closing(salvage.opened_aside(aside)) as damaged:
-                    copied = self._copied(con, damaged, salvage.copy_readable)
-                self._asides.pop()
-                salvage.announce_damaged(self.path, aside, error, copied)
+        with self._closed_on_failure(con):
+            ours, others = self._owed()
+            for entry in others:
+                self._take_over_aside(con, entry)
             while self._ghosts:
                 copied = self._copied(con, self._ghosts[-1], salvage.copy_lost)
                 self._ghosts.pop().close()
                 salvage.announce_lost(self.path, copied)
-            if self._past is not None:
-                self._past.note(con)
+            self._lost.clear()
+            for entry in ours:
+                owed.settle(self.path, entry)
+            self._note_past(con)
+
+    def _owed(self) -> tuple[list[owed.Owed], list[owed.Owed]]:
+        """What was set aside and is not taken over: parts of what our ghosts hold whole, and all else."""
+        ours: list[owed.Owed] = []
+        others: list[owed.Owed] = []
+        for entry in owed.owed(self.path):
+            named = {files.identity(entry.path(self.path) + ending) for ending in owed.ENDINGS}
+            (ours if named & self._lost else others).append(entry)
+        return ours, others
+
+    def _take_over_aside(self, con: sqlite3.Connection, entry: owed.Owed) -> None:
+        from orchclient.outbox import salvage
+
+        aside = entry.path(self.path)
+        try:
+            damaged = salvage.opened_aside(aside)
+        except sqlite3.Error as error:
+            salvage.announce_unreadable(self.path, aside, entry.why, error)
+        else:
+            with closing(damaged):
+                copied = self._copied(con, damaged, salvage.copy_readable)
+            salvage.announce_damaged(self.path, aside, entry.why, copied)
+        owed.settle(self.path, entry)
+
+    def _note_past(self, con: sqlite3.Connection) -> None:
+        if self._past is not None:
+            self._past.note(con)
+
+    @contextmanager
+    def _closed_on_failure(self, con: sqlite3.Connection) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             con.close()
             self._close_side_files()
@@ -438,12 +501,14 @@ class Store:
         if ghost is None:
             raise OutboxError(f"outbox {self.path}: its files were taken away while it was being opened; try again")
         self._ghosts.append(ghost)
+        self._lost |= self._own_files()
         self.gate.close()
         self._inherited += self._idle  # they may be in use, and read the ghost
         self.connection()
 
     def _open_adopted(self) -> sqlite3.Connection:
         with self._salvaging():
+            owed.end_moves(self.path)
             con = self._adopt()
             self._take_over(con)
         return con
@@ -456,26 +521,23 @@ class Store:
         from orchclient.outbox import salvage
 
         if self._holds_part_of_ours():
-            salvage.set_aside(self.path, self._origin.now_us())
+            salvage.set_aside(self.path, self._origin.now_us(), "the other files of its set were taken away")
         try:
             return self._open_files(is_replacement=True)
         except OutboxError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) or (isinstance(cause, sqlite3.Error) and not is_damage(cause)):
                 raise
-            salvage.set_aside(self.path, self._origin.now_us())
+            salvage.set_aside(self.path, self._origin.now_us(), cause or error)
             return self._open_files(is_replacement=True)
 
     def _holds_part_of_ours(self) -> bool:
         """Whether the path names some of our files: a database without its -wal, or a -wal without its database."""
+        return any(files.identity(path) in self._lost for path in (self._wal_path, self.path))
+
+    def _own_files(self) -> set[files.FileIdentity]:
         wal_ino, database_ino, wal_dev, database_dev = self._files
-        ours = {(wal_dev, wal_ino), (database_dev, database_ino)}
-        for path in (self._wal_path, self.path):
-            with suppress(OSError):
-                found = os.lstat(path)
-                if (found.st_dev, found.st_ino) in ours:
-                    return True
-        return False
+        return {files.FileIdentity(wal_dev, wal_ino), files.FileIdentity(database_dev, database_ino)}
 
     def forget_inherited(self) -> None:
         """In a forked child: keep the parent's connections untouched, close its lock files without unlocking.
@@ -484,7 +546,7 @@ class Store:
         """
         self._inherited += [self._con, self._doubtful, self._checkpointer, *self._idle, *self._ghosts]
         self._con = self._doubtful = self._checkpointer = None
-        self._idle, self._ghosts, self._asides = [], [], []  # what is owed, the parent pays
+        self._idle, self._ghosts, self._lost = [], [], set()  # what is owed, the parent pays
         self._opening = threading.Lock()
         if self._pid:
             self._close_side_files()
@@ -493,7 +555,7 @@ class Store:
         """Close every connection and lock file."""
         with suppress(OutboxError):  # told to whoever recorded
             self._end_doubt()
-        if self._ghosts or self._asides:
+        if self._ghosts:
             with suppress(OutboxError):  # the last moment for events that have no other place
                 self.connection()
         with suppress(OutboxError):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
 import pytest
+from click.testing import CliRunner
 
+from orchclient.cli.app import cli
 from orchclient.core.errors import OutboxError
-from orchclient.outbox import identity
+from orchclient.outbox import identity, owed, salvage
+from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
 from tests.outbox.test_outbox import event, opened, places
 
@@ -100,3 +108,230 @@ def test_somebody_else_s_file_is_not_an_outbox_that_was_damaged(outbox_path: Pat
     with pytest.raises(OutboxError, match="not an outbox"):
         opened(outbox_path)
     assert outbox_path.read_text().startswith("a thesis")
+
+
+# --- a process that ends in the middle --------------------------------------------------------------------------------
+
+RECORD_AND_END = """
+import os, sys
+from pathlib import Path
+from tests.outbox.test_outbox import event, opened
+outbox = opened(Path(sys.argv[1]))
+for number in range(10):
+    outbox.record(made := event(us=number), None, True)
+    print(made.id, flush=True)
+os._exit(0)
+"""
+
+END_IN_SALVAGE = """
+import os, sys
+from pathlib import Path
+from orchclient.outbox import owed, salvage, store
+from orchclient.outbox.connection import connect
+from tests.outbox.test_outbox import opened
+
+def end(*args):
+    os._exit(9)
+
+def rename(old, new, real=os.rename):
+    real(old, new)
+    if new.endswith(sys.argv[2]):
+        end()
+
+def copied(*args, real=salvage.copy_readable):
+    end(real(*args))
+
+{
+    "noted": lambda: setattr(owed, "_move", end),
+    "-wal": lambda: setattr(os, "rename", rename),
+    "Z": lambda: setattr(os, "rename", rename),
+    "set aside": lambda: setattr(store.Store, "_take_over", end),
+    "copied": lambda: setattr(salvage, "copy_readable", copied),
+    "committed": lambda: setattr(owed, "settle", end),
+}[sys.argv[2]]()
+other = connect(sys.argv[1])  # so that nobody is the last one, who takes the -wal away
+other.execute("SELECT 1 FROM events")
+opened(Path(sys.argv[1]))
+"""
+
+MOMENTS = ("noted", "-wal", "Z", "set aside", "copied", "committed")
+
+
+def ended(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def damaged_and_left_in_salvage(path: Path, moment: str) -> tuple[set[str], set[str]]:
+    """Ids of events in a database that was damaged, and in its sound -wal. Who came to mend it ended at a moment."""
+    made = filled(path)
+    with closing(opened(path)) as outbox:
+        leaf = outbox.query(lambda con: con.execute("PRAGMA page_count").fetchone()[0]) - 10
+    in_the_wal = ended(RECORD_AND_END, str(path)).stdout.split()
+    assert len(in_the_wal) == 10
+    overwrite(path, leaf * PAGE, PAGE)
+    done = ended(END_IN_SALVAGE, str(path), moment)
+    assert done.returncode == 9, done.stderr
+    return set(made), set(in_the_wal)
+
+
+def set_aside(path: Path) -> list[Path]:
+    return [each for each in path.parent.glob("*.damaged-*") if each.suffix == ".000000Z"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_a_process_sets_aside_when_it_ends_is_taken_over_by_the_next(
+    outbox_path: Path, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_database, in_the_wal = damaged_and_left_in_salvage(outbox_path, moment)
+    with closing(opened(outbox_path)) as outbox:
+        saved = ids(outbox)
+        assert in_the_wal <= saved
+        assert 0.9 * len(in_database) < len(saved & in_database) < len(in_database)
+        outbox.record(new := event(), None, False)
+        assert new.id in ids(outbox)
+    assert len(caplog.records) == 1, caplog.text
+    with closing(opened(outbox_path)) as outbox:
+        assert len(ids(outbox)) == len(places(outbox)) == len(saved) + 1
+    assert len(caplog.records) == 1, "told twice"
+    assert len(set_aside(outbox_path)) == 1
+    assert not list(outbox_path.parent.glob("*.owed*"))
+
+
+@pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment not in ("noted", "committed")])
+def test_control_without_the_note_what_was_set_aside_stays_there(outbox_path: Path, moment: str) -> None:
+    _, in_the_wal = damaged_and_left_in_salvage(outbox_path, moment)
+    os.unlink(owed.note_path(str(outbox_path)))
+    with closing(opened(outbox_path)) as outbox:
+        assert not in_the_wal & ids(outbox)
+
+
+def test_doctor_explains_a_note_that_is_left(outbox_path: Path) -> None:
+    damaged_and_left_in_salvage(outbox_path, "Z")
+    (aside,) = set_aside(outbox_path)
+
+    def findings() -> list[str]:
+        result = CliRunner().invoke(cli, ["--db", str(outbox_path), "doctor", "--json"])
+        return [finding["what"] for finding in json.loads(result.stdout)["findings"]]
+
+    assert any(str(aside) in what and "not taken over yet" in what for what in findings())
+    with closing(opened(outbox_path)):
+        pass
+    assert any(str(aside) in what for what in findings())
+    assert not any("not taken over yet" in what for what in findings())
+
+
+@pytest.mark.parametrize("how", ["gone", "a directory", "rubbish"])
+def test_a_set_aside_file_that_cannot_be_read_any_more_is_told_once_and_stops_nothing(
+    outbox_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged_and_left_in_salvage(outbox_path, "set aside")
+    (aside,) = set_aside(outbox_path)
+    aside.unlink()
+    if how == "a directory":
+        aside.mkdir()
+    elif how == "rubbish":
+        aside.write_bytes(b"rubbish " * 100_000)
+    for _ in range(2):
+        with closing(opened(outbox_path)) as outbox:
+            outbox.record(new := event(), None, False)
+            assert new.id in ids(outbox)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert ("0 events" if how == "rubbish" else "cannot be read") in caplog.text
+    assert str(aside) in caplog.text
+    assert aside.exists() == (how != "gone")
+
+
+@pytest.mark.parametrize("note", ["", "[", "{}", '[{"aside": "../other.damaged-1", "why": ""}]'])
+def test_a_note_that_is_none_any_more_is_told_once_and_stops_nothing(
+    outbox_path: Path, note: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = filled(outbox_path)
+    Path(owed.note_path(str(outbox_path))).write_text(note)
+    for _ in range(2):
+        with closing(opened(outbox_path)) as outbox:
+            assert ids(outbox) == set(made)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_a_process_whose_copying_fails_tries_again_with_the_same_files(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = filled(outbox_path)
+    with closing(opened(outbox_path)) as outbox:
+        outbox_path.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(salvage, "copy_lost", full_disk)
+            for _ in range(3):
+                with pytest.raises(OutboxError, match="full"):
+                    outbox.record(event(), None, False)
+        outbox.record(event(), None, False)
+        assert ids(outbox) > set(made)
+    assert len(set_aside(outbox_path)) == 1
+    assert not list(outbox_path.parent.glob("*.owed*"))
+
+
+def full_disk(*_: object) -> int:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    raise error
+
+
+# --- however much there is --------------------------------------------------------------------------------------------
+
+MANY, BODY = 50_000, 1_000
+
+
+def resident_bytes(what: str) -> int:
+    """``VmRSS``, what the process holds, or ``VmHWM``, the most that it held."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split(what + ":")[1].split()[0]) * 1024
+
+
+def much(path: Path) -> None:
+    """An outbox with fifty megabytes of events, none delivered."""
+    with closing(opened(path)) as outbox:
+        rows = ((f"id-{n}", n, crc32(body.encode()), body) for n in range(MANY) for body in ["x" * BODY])
+        outbox.write(
+            lambda con: con.executemany(
+                "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) "
+                "VALUES (?, 't', 'a', 'task.status.v1', 'low', ?, ?, ?)",
+                rows,
+            )
+        )
+
+
+needs_clear_refs = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux")
+
+
+def salvaged(into: Path, path: Path, copy: Callable[..., int]) -> tuple[int, int]:
+    """How many events were copied, and how much more memory the process held meanwhile than before."""
+    with closing(opened(into)) as outbox, closing(connect(str(path))) as old:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident_bytes("VmRSS")
+        copied = outbox.write(lambda con: copy(old, con, "00000000-0000-4000-8000-000000000000", 0))
+        most = resident_bytes("VmHWM") - before
+        assert len(places(outbox)) == MANY
+        return copied, most
+
+
+@needs_clear_refs
+@pytest.mark.parametrize("copy", [salvage.copy_undelivered, salvage.copy_readable], ids=["lost", "damaged"])
+@pytest.mark.parametrize("there", [False, True], ids=["nothing there", "all there"])
+def test_a_salvage_holds_no_more_in_memory_however_much_it_copies(
+    outbox_path: Path, copy: Callable[..., int], there: bool
+) -> None:
+    other = outbox_path.with_name("other.db")
+    much(outbox_path)
+    if there:
+        much(other)
+    copied, most = salvaged(other, outbox_path, copy)
+    assert copied == (0 if there else MANY)
+    assert most < MANY * BODY / 4
+
+
+@needs_clear_refs
+def test_control_rows_that_are_held_are_seen_in_memory(outbox_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    much(outbox_path)
+    honest = salvage._copy_events
+    monkeypatch.setattr(salvage, "_copy_events", lambda rows, con: honest(list(rows), con))
+    assert salvaged(outbox_path.with_name("other.db"), outbox_path, salvage.copy_undelivered)[1] > MANY * BODY / 2
