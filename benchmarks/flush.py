@@ -12,20 +12,17 @@ session, or an export failed. Without opentelemetry-exporter-otlp-proto-http ins
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
 import sqlite3
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
 import requests
 from attrs import frozen
+from blind_sink import Arrived, blind_sink, counted
 from measure import Spread, event_texts, parser, report, rotated, tell, workspace
 
 from orchclient import OrchestratorClient
@@ -37,17 +34,6 @@ TASKS = 10
 FLUSH_S = 600.0
 HEADERS = {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
 BARE, CLIENT, OTEL = "requests.post, prebuilt bodies", "orchclient flush", "OpenTelemetry OTLPLogExporter"
-
-
-@frozen
-class Arrived:
-    """What the sink counted."""
-
-    requests: int
-    bytes: int
-
-    def since(self, before: Arrived) -> Arrived:
-        return Arrived(self.requests - before.requests, self.bytes - before.bytes)
 
 
 @frozen
@@ -64,13 +50,9 @@ def main() -> int:
     """Measure, print the table; 1 when anything did not arrive."""
     arguments = parser(__doc__)
     arguments.add_argument("--events", type=int, default=100_000, help="how large the backlog is (default: 100000)")
-    arguments.add_argument("--sink", action="store_true", help="be the sink until stdin ends; used by the benchmark")
     options = arguments.parse_args()
-    if options.sink:
-        asyncio.run(_serve())
-        return 0
     events = min(options.events, 5_000) if options.quick else options.events
-    with workspace(options.dir) as directory, _sink() as url:
+    with workspace(options.dir) as directory, blind_sink() as url:
         samples = _measured(directory, url, events)
         print(report(f"Draining {events:,} events", directory, _rows(samples, events)))
     return _judged(samples)
@@ -144,25 +126,25 @@ def _warmed_up(directory: Path, url: str) -> None:
 
 
 def _bare(url: str, bodies: Sequence[bytes]) -> Sample:
-    before = _counted(url)
+    before = counted(url)
     with requests.Session() as session:
         session.trust_env = False  # the client does not look for .netrc and proxies either
         began = _Watch()
         for body in bodies:
             session.post(f"{url}/v1/events", data=body, headers=HEADERS, timeout=10).raise_for_status()
         seconds, cpu_s = began.elapsed()
-    return Sample(seconds, cpu_s, _counted(url).since(before), is_complete=True)
+    return Sample(seconds, cpu_s, counted(url).since(before), is_complete=True)
 
 
 def _drained(url: str, outbox: Path, events: int) -> Sample:
-    before = _counted(url)
+    before = counted(url)
     with OrchestratorClient("bench", outbox=outbox, url=url, mode="online", background=False) as client:
         began = _Watch()
         done = client.flush(FLUSH_S)
         seconds, cpu_s = began.elapsed()
         counts = client.get_communication_stats()["delivery"]["orchestrator"]
     is_complete = bool(done) and (counts["delivered"], counts["pending"], counts["dead"]) == (events, 0, 0)
-    return Sample(seconds, cpu_s, _counted(url).since(before), is_complete)
+    return Sample(seconds, cpu_s, counted(url).since(before), is_complete)
 
 
 def _export_of(backlog: Path) -> Callable[[str], Sample] | None:
@@ -187,14 +169,14 @@ def _export_of(backlog: Path) -> Callable[[str], Sample] | None:
     batches = [records[first : first + BATCH] for first in range(0, len(records), BATCH)]
 
     def export(url: str) -> Sample:
-        before = _counted(url)
+        before = counted(url)
         exporter = OTLPLogExporter(endpoint=f"{url}/v1/logs", timeout=10)
         began = _Watch()
         results = [exporter.export(batch) for batch in batches]
         seconds, cpu_s = began.elapsed()
         exporter.shutdown()
         all_sent = all(result is LogRecordExportResult.SUCCESS for result in results)
-        return Sample(seconds, cpu_s, _counted(url).since(before), is_complete=all_sent)
+        return Sample(seconds, cpu_s, counted(url).since(before), is_complete=all_sent)
 
     return export
 
@@ -231,76 +213,6 @@ def _is_whole(name: str, sample: Sample, bare: Sample) -> bool:
     if name == OTEL:  # another encoding, so other bytes
         return sample.is_complete and sample.arrived.requests == bare.arrived.requests
     return sample.is_complete and sample.arrived == bare.arrived
-
-
-# --- The sink -----------------------------------------------------------------------------------------------------
-
-
-class BlindSink(asyncio.Protocol):
-    """Reads requests as fast as they come and looks at nothing but their length."""
-
-    received = {"requests": 0, "bytes": 0}  # noqa: RUF012  of the whole process, over all connections
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client came."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._head = b""
-        self._left = 0
-
-    def data_received(self, data: bytes) -> None:
-        """More of a head, or of a body."""
-        while data:
-            data = self._body(data) if self._left else self._beginning(data)
-
-    def _beginning(self, data: bytes) -> bytes:
-        head, end, rest = (self._head + data).partition(b"\r\n\r\n")
-        if not end:
-            self._head = head
-            return b""
-        self._head = b""
-        if head.startswith(b"GET"):
-            self._answer_question(head)
-            return rest
-        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-        self._left = int(length[1]) if length else 0
-        return rest
-
-    def _body(self, data: bytes) -> bytes:
-        taken = min(self._left, len(data))
-        self._left -= taken
-        self.received["bytes"] += taken
-        if not self._left:
-            self.received["requests"] += 1
-            self._transport.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-        return data[taken:]
-
-    def _answer_question(self, head: bytes) -> None:
-        if not head.startswith(b"GET /count "):  # capabilities: there are none, the defaults apply
-            self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-            return
-        body = json.dumps(self.received).encode()
-        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-
-
-async def _serve() -> None:
-    """Serve until stdin ends, which it does when the benchmark dies, however it dies."""
-    server = await asyncio.get_running_loop().create_server(BlindSink, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-
-
-@contextmanager
-def _sink() -> Iterator[str]:
-    command = [sys.executable, __file__, "--sink"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        # Leaving closes stdin, which ends the sink.
-
-
-def _counted(url: str) -> Arrived:
-    return Arrived(**requests.get(f"{url}/count", timeout=10).json())
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import logging
 import os
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchclient.core.errors import OutboxError
+from orchclient.core.pacing import rest_s
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import Election, lock_path
 from orchclient.delivery.waker import Waker
@@ -125,7 +127,11 @@ class Runner:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self.waker.sleep(self._step_safely())
+                began_s = time.thread_time()
+                wait_s = self._step_safely()
+                if wait_s == 0.0 and self.waker.is_woken:  # more to deliver, and the agent recorded meanwhile
+                    self._stopping.wait(rest_s(time.thread_time() - began_s))
+                self.waker.sleep(wait_s)
         finally:
             self._step_down()
 

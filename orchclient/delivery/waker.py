@@ -24,6 +24,11 @@ class Waker:
             self._is_awaited = False
             self._bell.put(None)
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether somebody called since the last sleep ended."""
+        return self._woken
+
     def sleep(self, seconds: float | None) -> None:
         """Sleep until woken, at most so long; None means until woken."""
         while not self._bell.empty():  # rung while the last sleep ended

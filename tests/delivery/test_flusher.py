@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from orchclient import OrchestratorClient
+from orchclient.core.pacing import rest_s
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import Election, is_held, lock_path
 from orchclient.delivery.housekeeper import Housekeeper
@@ -305,3 +306,26 @@ def test_a_flush_by_hand_is_heard_by_a_process_that_has_only_just_begun_to_deliv
         assert errands.hurried.wait(10)
     finally:
         housekeeper.stop(0)
+
+
+def test_a_backlog_leaves_beside_an_agent_that_records_and_rests_between_its_batches(
+    make_client: MakeClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    client = make_client(mode="offline")
+    with client.transaction():
+        for percent in range(2000):
+            client.update_task_status("t", "testing", None, percent % 100)
+    client.close()
+    monkeypatch.setattr("orchclient.delivery.runner.rest_s", lambda computed_s: rests.append(computed_s) or 0.0)
+    client = make_client(url=receiver.url)
+    while len(receiver.events) < 1500:
+        client.update_task_status("t", "testing", None, 1)
+    assert client.flush(60)
+    assert rests
+    assert all(computed_s >= 0 for computed_s in rests)
+
+
+@pytest.mark.parametrize(("computed_s", "rest"), [(0.0, 0.0), (0.001, 0.002), (5.0, 0.02), (-1.0, 0.0)])
+def test_the_rest_is_twice_what_was_computed_and_bounded(computed_s: float, rest: float) -> None:
+    assert rest_s(computed_s) == rest
