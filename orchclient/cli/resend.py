@@ -12,6 +12,7 @@ from orchclient.cli.opening import json_option, open_existing, outbox_path, sett
 from orchclient.cli.output import ExitCode, emit, plural
 from orchclient.core.errors import OutboxError
 from orchclient.core.ranges import Range, ranges_of
+from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
 from orchclient.outbox import cursors, journal, leadership, redelivery
 from orchclient.outbox.redelivery import Resent
@@ -40,7 +41,7 @@ def resend_command(
 
     The events count as pending until they are delivered again; a receiver that still has some drops those by their
     ids. Pruned events cannot be sent again, dead ones are sent by retry. Exit code 1: nothing was meant by it;
-    3: the desk is full, run it again later.
+    3: so much at once would leave agents no room; it says how to go on.
 
     \b
     Examples: orchclient resend --to orchestrator --since 2026-11-25T03:00
@@ -58,10 +59,12 @@ def resend_command(
         check_sinks([sink], station)
         seqs = sorted({each.entry.seq for each in chosen_events(event_ids, station)})
         reach = station.query(lambda con: _named(seqs) if seqs else _since(con, sink, since, task))
-        resent = redelivery.resend(station, sink, reach.ranges, SystemClock.now_us(), task)
+        room = settings.max_pending // 2
+        resent = redelivery.resend(station, sink, reach.ranges, SystemClock.now_us(), task, room)
+        go_on = station.query(lambda con: journal.recorded_us(con, resent.first_left_seq or 0)) if resent.left else None
         if resent.events:
             station.write(leadership.nudge)
-        text = _text(sink, resent, reach, what_follows(station, sink))
+        text = _text(sink, resent, reach, go_on, what_follows(station, sink))
     finally:
         station.close(0)
     if not resent.events and not resent.left:
@@ -72,6 +75,7 @@ def resend_command(
         "destination": sink,
         "resent": resent.events,
         "left": resent.left,
+        "go_on_since": None if go_on is None else rfc3339(go_on),
         "pruned": reach.pruned,
         "older_pruned": reach.older,
     }
@@ -95,12 +99,13 @@ def _since(con: sqlite3.Connection, sink: str, since: int | None, task: str | No
     return Reach(ranges, pruned, older)
 
 
-def _text(sink: str, resent: Resent, reach: Reach, follows: str) -> str:
+def _text(sink: str, resent: Resent, reach: Reach, go_on: int | None, follows: str) -> str:
     lines = [f"{sink}  {plural(resent.events, 'event')} pending again"]
     if reach.pruned or reach.older:
         lines.append(f"{sink}  not sent again{_unable(reach).replace(';', ':', 1)}")
-    if resent.left:
-        lines.append(f"{sink}  {plural(resent.left, 'event')} left: run this again when these are delivered")
+    if go_on is not None:
+        later = f"when these are delivered, go on with --since {rfc3339(go_on)}"
+        lines.append(f"{sink}  {plural(resent.left, 'event')} left, to leave agents room: {later}")
     return "\n".join([*lines, follows])
 
 

@@ -130,7 +130,7 @@ def _verified(
     try:
         if repair_s is None:
             return _compared(station, sink.name, ask)
-        return _repaired(station, sink.name, ask, repair_s)
+        return _repaired(station, sink.name, ask, repair_s, settings.max_pending // 2)
     except Unanswered as error:
         return Verified(error=str(error), code=error.code)
 
@@ -191,7 +191,7 @@ def _counted(station: Station, name: str, found: Found) -> Verified:
 # --- repairing ----------------------------------------------------------------------------------------------------
 
 
-def _repaired(station: Station, name: str, ask: Ask, timeout_s: float) -> Verified:
+def _repaired(station: Station, name: str, ask: Ask, timeout_s: float, room: int) -> Verified:
     """Send again, wait, ask again: a report names at most 1,000 gaps at a time."""
     until = time.monotonic() + timeout_s
     sent_again = lost = 0
@@ -204,7 +204,7 @@ def _repaired(station: Station, name: str, ask: Ask, timeout_s: float) -> Verifi
             break  # it took them, and says that it does not hold them
         before, now_us = found.missing, SystemClock.now_us()
         lost += redelivery.write_off_lost(station, name, found.lost, now_us, _new_id)
-        sent_again += redelivery.resend(station, name, found.missing, now_us).events
+        sent_again += redelivery.resend(station, name, found.missing, now_us, None, room).events
         report = station.flush(max(until - time.monotonic(), 0.0), [name])
         if report.pending or time.monotonic() >= until:
             break

@@ -292,8 +292,12 @@ def _time_window(digits: str) -> tuple[int, int]:
 
 
 def first_since(con: sqlite3.Connection, us: int) -> int:
-    """The first ``seq`` recorded at or after an instant; the next one to come when there is none."""
-    return _first_at(con, us)
+    """The first ``seq`` recorded at or after an instant; the next one to come when there is none.
+
+    Reads from the beginning, for a person who asks: a clock that jumped breaks the order that bisecting needs.
+    """
+    row = con.execute("SELECT seq FROM events WHERE recorded_us >= ? ORDER BY seq LIMIT 1", (us,)).fetchone()
+    return row[0] if row else last_seq(con) + 1
 
 
 def _first_at(con: sqlite3.Connection, us: int) -> int:

@@ -8,10 +8,11 @@ docs/decisions/0014-sending-again.md.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from orchclient.core.gap import Gap, GapReason, gap_event
 from orchclient.core.ranges import Range, difference, intersection, ranges_of, size
@@ -27,6 +28,10 @@ DESK_AT_MOST = 100_000
 
 SET_BACK_FROM = 1000
 """Fewer events than this are not worth taking the cursor from the flusher that is just using it."""
+
+PENDING_AT_MOST = 500_000
+"""Pending events of a sink to which sending again may bring it, half of the default limit of an outbox: at the limit
+agents would be refused what they record."""
 
 T = TypeVar("T")
 
@@ -150,10 +155,11 @@ def _given_up(con: sqlite3.Connection, sink: str, letters: Sequence[Parking], no
 
 @frozen
 class Resent:
-    """What a resend did: events pending again, and how many more the desk does not take at once."""
+    """What a resend did: events pending again, how many more there is no room for now, and the first of those."""
 
     events: int = 0
     left: int = 0
+    first_left_seq: int | None = None
 
 
 def delivered_within(con: sqlite3.Connection, row: SinkRow, ranges: Sequence[Range]) -> list[Range]:
@@ -176,39 +182,71 @@ def kept_within(con: sqlite3.Connection, ranges: Sequence[Range]) -> list[Range]
     return [kept for each in ranges for kept in ranges_of(seq for (seq,) in con.execute(query, each))]
 
 
-def resend(store: Store, sink: str, ranges: Sequence[Range], now_us: int, task: str | None = None) -> Resent:
+def resend(
+    store: Store,
+    sink: str,
+    ranges: Sequence[Range],
+    now_us: int,
+    task: str | None = None,
+    pending_at_most: int = PENDING_AT_MOST,
+) -> Resent:
     """Make delivered events of ``ranges`` (of one task or of all) pending again, in steps: durable when it returns.
 
     Everything since a place, as far as nothing else is known of what lies behind it, by setting the cursor back; the
-    rest by way of the desk. Places that are not delivered, or whose events are pruned, are passed over.
+    rest by way of the desk, the oldest first. Places that are not delivered, or whose events are pruned, are passed
+    over. Stops where the desk is full, or the sink has ``pending_at_most`` pending events.
     """
-    clean_seq = store.query(lambda con: _clean_after(con, sink, ranges)) if task is None else None
-    by_desk = ranges if clean_seq is None else intersection(ranges, [(1, clean_seq)])
-    parked, left = _park_delivered(store, sink, by_desk, now_us, task)
-    back = 0 if clean_seq is None else store.write(lambda con: _set_back(con, sink, clean_seq), synced=True)
-    if clean_seq is not None and not back:  # somebody else parked or buried behind that place meanwhile
-        more, left_too = _park_delivered(store, sink, intersection(ranges, [(clean_seq + 1, _END)]), now_us, task)
-        parked, left = parked + more, left + left_too
-    return Resent(parked + back, left)
+    room = store.query(lambda con: _room(con, sink, pending_at_most))
+    clean_seq = store.query(lambda con: _clean_after(con, sink, ranges, room)) if task is None else None
+    if clean_seq is None:
+        return _park_delivered(store, sink, ranges, now_us, task, room)
+    resent = _park_delivered(store, sink, intersection(ranges, [(1, clean_seq)]), now_us, task, room)
+    back = store.write(lambda con: _set_back(con, sink, clean_seq), synced=True)
+    if back:
+        return evolve(resent, events=resent.events + back)
+    # Somebody parked or buried something behind that place meanwhile.
+    more = _park_delivered(store, sink, intersection(ranges, [(clean_seq + 1, _END)]), now_us, task, room)
+    first_left = resent.first_left_seq or more.first_left_seq
+    return Resent(resent.events + more.events, resent.left + more.left, first_left)
 
 
 _END = journal.MAX_SEQ
 
 
-def _park_delivered(store: Store, sink: str, ranges: Sequence[Range], now_us: int, task: str | None) -> tuple[int, int]:
-    """Events parked, and events for which the desk has no room."""
-    parked = left = 0
+def _room(con: sqlite3.Connection, sink: str, pending_at_most: int) -> int:
+    row = cursors.sink(con, sink)
+    return max(pending_at_most - row.pending(journal.last_seq(con)), 0) if row else 0
+
+
+def _park_delivered(
+    store: Store, sink: str, ranges: Sequence[Range], now_us: int, task: str | None, room: int
+) -> Resent:
     row = store.query(lambda con: cursors.sink(con, sink))
-    room = max(DESK_AT_MOST - row.parked, 0) if row else 0
+    room = min(room, max(DESK_AT_MOST - row.parked, 0)) if row else 0
+    parked = left = 0
+    first_left = None
+    for seqs in _slices(store, sink, ranges, task):
+        fitting = max(room - parked, 0)
+        if fitting:
+            parked += store.write(partial(_parked, sink=sink, seqs=seqs[:fitting], now_us=now_us), synced=True)
+        rest = store.query(partial(_still_delivered, sink=sink, seqs=seqs[fitting:]))
+        left += size(rest)
+        first_left = first_left or (rest[0][0] if rest else None)
+    return Resent(parked, left, first_left)
+
+
+def _slices(store: Store, sink: str, ranges: Sequence[Range], task: str | None) -> Iterator[list[int]]:
+    """The places of kept events before the cursor, some hundreds at a time."""
     for first, last in ranges:
         after_seq = first - 1
-        while seqs := store.query(lambda con: _events(con, sink, after_seq, last, task)):  # noqa: B023
-            if parked < room:
-                parked += store.write(lambda con: _parked(con, sink, seqs, now_us), synced=True)
-            else:
-                left += len(seqs)
+        while seqs := store.query(partial(_events, sink=sink, after_seq=after_seq, last_seq=last, task=task)):
+            yield seqs
             after_seq = seqs[-1]
-    return parked, left
+
+
+def _still_delivered(con: sqlite3.Connection, sink: str, seqs: Sequence[int]) -> list[Range]:
+    row = cursors.sink(con, sink)
+    return delivered_within(con, row, list(ranges_of(seqs))) if row else []
 
 
 def _events(con: sqlite3.Connection, sink: str, after_seq: int, last_seq: int, task: str | None) -> list[int]:
@@ -221,21 +259,17 @@ def _events(con: sqlite3.Connection, sink: str, after_seq: int, last_seq: int, t
 
 
 def _parked(con: sqlite3.Connection, sink: str, seqs: Sequence[int], now_us: int) -> int:
-    row = cursors.sink(con, sink)
-    if row is None:
-        return 0
-    delivered = delivered_within(con, row, list(ranges_of(seqs)))
     places = [
         Parking(seq, task, 0, "sent again on request")
-        for first, last in delivered
+        for first, last in _still_delivered(con, sink, seqs)
         for seq, task in con.execute("SELECT seq, task FROM events WHERE seq >= ? AND seq <= ?", (first, last))
     ]
     desk.park(con, sink, places, now_us, 0)
     return len(places)
 
 
-def _clean_after(con: sqlite3.Connection, sink: str, ranges: Sequence[Range]) -> int | None:
-    """The place to which the cursor may be set back; None when it is not worth it.
+def _clean_after(con: sqlite3.Connection, sink: str, ranges: Sequence[Range], room: int) -> int | None:
+    """The place to which the cursor may be set back; None when it is not worth it, or too much for the room.
 
     Behind it every event is delivered and kept, so that nothing would be counted twice when it is passed again.
     """
@@ -250,7 +284,7 @@ def _clean_after(con: sqlite3.Connection, sink: str, ranges: Sequence[Range]) ->
         if seq != clean_seq:
             break
         clean_seq -= 1
-    return clean_seq if row.cursor - clean_seq >= SET_BACK_FROM else None
+    return clean_seq if SET_BACK_FROM <= row.cursor - clean_seq <= room else None
 
 
 def _last_known(con: sqlite3.Connection, row: SinkRow) -> int:

@@ -154,8 +154,23 @@ def test_a_flusher_in_the_middle_of_a_batch_does_not_settle_it_over_a_cursor_tha
 
 def test_what_the_desk_does_not_take_at_once_is_told(client: OrchestratorClient, small_steps: None) -> None:
     resent = redelivery.resend(client._station, NAME, [(1, 11)], 0)
-    assert (resent.events, resent.left) == (6, 5)
+    assert (resent.events, resent.left, resent.first_left_seq) == (6, 5, 7)
     assert row(client).delivered == 6
+
+
+def test_agents_keep_half_of_what_may_be_pending(client: OrchestratorClient, command: Command) -> None:
+    limit = {"ORCHCLIENT_MAX_PENDING": "10"}
+    ended = command("resend", "--to", NAME, "--since", "1h", "--json", **limit)
+    assert (ended.code, ended.document["ok"]) == (3, False)
+    assert ended.document["resent"] + ended.document["left"] == 12
+    again = command("resend", "--to", NAME, "--since", ended.document["go_on_since"], **limit)
+    assert "to leave agents room" in again.out
+    assert command.counts()["pending"] == ended.document["resent"]
+
+
+def test_the_cursor_is_not_set_back_further_than_there_is_room(client: OrchestratorClient, small_steps: None) -> None:
+    resent = redelivery.resend(client._station, NAME, [(1, 12)], 0, None, 4)
+    assert (row(client).cursor, resent.events, resent.left) == (12, 4, 8)
 
 
 def test_an_event_is_parked_once_however_often_it_is_asked_for(client: OrchestratorClient, small_steps: None) -> None:
