@@ -23,7 +23,18 @@ from orchclient.delivery.election import Election
 from orchclient.delivery.settlement import Exchange, Selection
 from orchclient.delivery.transport import HttpTransport
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, folding, identity, journal, leadership, migrations, retention, salvage, store
+from orchclient.outbox import (
+    cursors,
+    folding,
+    identity,
+    journal,
+    leadership,
+    migrations,
+    owed,
+    retention,
+    salvage,
+    store,
+)
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Store
 from orchclient.outbox.writer import Writer
@@ -49,7 +60,7 @@ class Tripwire:
 
     def lay(self, voice: Voice) -> None:
         """In this process, for good."""
-        point = (POINTS | BIRTHS | RESCUES | FLUSHES)[self.label]
+        point = (POINTS | BIRTHS | RESCUES | DAMAGES | FLUSHES)[self.label]
         point.arm(_Step(voice, self))
 
 
@@ -194,6 +205,15 @@ RESCUES: dict[str, Point] = {
 }
 """Moments after the files were taken away."""
 
+DAMAGES: dict[str, Point] = {
+    "salvage of damage: noted": Point(_before(owed, "_move"), 1),
+    "salvage of damage: renamed in part": Point(_after(owed, "_rename"), 3),
+    "salvage of damage: set aside": Point(_after(salvage, "set_aside"), 1),
+    "salvage of damage: copied, not committed": Point(_after(salvage, "copy_readable"), 1),
+    "salvage of damage: committed, the note is left": Point(_before(owed, "settle"), 1),
+}
+"""Moments after damage was found in the file."""
+
 FLUSHES: dict[str, Point] = {
     "delivery: in the transaction of a new epoch": Point(_after(leadership, "begin_epoch"), 1),
     "delivery: a batch is read": Point(_after(Worker, "_select", lambda selection, _: bool(selection)), 3),
@@ -234,10 +254,15 @@ def _settle_in_two_transactions(_: Voice) -> None:
     _wrap(cursors, "advance", advance)
 
 
+def _note_nothing(_: Voice) -> None:
+    owed._write = lambda path, entries: None
+
+
 BUILDS: dict[str, Callable[[Voice], None]] = {
     "as shipped": lambda _: None,
     "acknowledges before the commit": _acknowledge_before_the_commit,
     "settles before the answer": _settle_before_the_answer,
     "settles in two transactions": _settle_in_two_transactions,
+    "notes nothing of what it sets aside": _note_nothing,
 }
 """The product, and the planted bugs that the judge has to find."""

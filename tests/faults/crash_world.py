@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
 from attrs import evolve
 
+from orchclient.outbox.owed import PAGE
 from orchclient.testing.receiver import Fault, Receiver
 
 from .crash_judge import Books, Breach, Judge, Orchestrator
@@ -27,9 +30,12 @@ from .crash_zygote import REPOSITORY, TOO_LONG_S, Child, Zygote, hear
 CAPABILITIES = {"protocol": ["1.0"], "batch": {"max_events": 7, "max_bytes": 20_000}, "encodings": ["gzip"]}
 
 FILES_LOST = "its files were removed or replaced while in use"
+FILE_DAMAGED = "was damaged ("
 EVENTS_ELSEWHERE = "events that it held are missing from its end"
 """True, and to be said, when somebody moved the files away; a false alarm in every other world."""
 """What a process says that has found, and mended, the loss of its files."""
+
+COMPLAINT = "no process meets an error of ours"
 
 ENDS_WELL = ("0", str(PENDING), str(DEAD))
 """Exit codes of a flush that nothing went wrong with."""
@@ -67,6 +73,7 @@ class World:
         self._orchestrator = Orchestrator(self.receiver)
         self._numbers = count(1)
         self._children: list[Child] = []
+        self._is_damaged = False
 
     @property
     def path(self) -> Path:
@@ -216,7 +223,7 @@ class World:
             logged = [text for text in child.texts("log") if text.startswith("ERROR") and not self._may_be_said(text)]
             failed = [f"exit {code}" for code in child.texts("exit") if code not in ENDS_WELL]
             if errors := child.texts("error") + logged + failed:
-                raise Breach("no process meets an error of ours", *errors)
+                raise Breach(COMPLAINT, *errors)
         dead = [child for child in self._children if child.is_gone and child not in victims]
         if any(not child.texts("exit") for child in dead):
             raise Breach("nobody ends by itself", *(child.said[-3:] for child in dead))
@@ -236,11 +243,27 @@ class World:
                 file.rename(to / file.name)
         self._signal(signal.SIGCONT)
 
+    def move_wal(self) -> None:
+        """What was recorded is in the database file, alone. Only while nobody runs."""
+        with closing(sqlite3.connect(self.path)) as con:
+            con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def damage_file(self) -> None:
+        """A page of the database is overwritten that holds no event, and is in no -wal. Only while nobody runs."""
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro&immutable=1", uri=True)) as con:
+            (root,) = con.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'attempts'").fetchone()
+        with self.path.open("r+b") as file:
+            file.seek((root - 1) * PAGE)
+            file.write(self.chance.randbytes(PAGE))
+        self.judge.is_moved = self._is_damaged = True
+
     def _signal(self, number: int) -> None:
         for child in self.alive:
             os.kill(child.pid, number)
 
     def _may_be_said(self, text: str) -> bool:
+        if FILE_DAMAGED in text:
+            return self._is_damaged
         return FILES_LOST in text or (EVENTS_ELSEWHERE in text and bool(self.judge.elsewhere))
 
     def look_elsewhere(self, path: Path) -> None:

@@ -46,7 +46,8 @@ def violations(ledger: Ledger, truth: Mapping[str, Told]) -> list[str]:
         broken = [f"unusable: {error!r}"]
     except Exception as error:
         return [f"unusable: {error!r}"]
-    broken += [f"corrupt: it was set aside as {name}" for name in _set_aside(path) - aside]
+    if not ledger.is_damaged:
+        broken += [f"corrupt: it was set aside as {name}" for name in _set_aside(path) - aside]
     # What somebody put in the place of the files that he took may be no outbox: then it is enough to say so.
     return broken if not ledger.is_adrift else [text for text in broken if not text.startswith(("unusable", "corrupt"))]
 
@@ -103,7 +104,7 @@ class _Found:
 
 def _broken_laws(con: sqlite3.Connection, ledger: Ledger, truth: Mapping[str, Told]) -> Iterator[str]:
     sound = con.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if sound != "ok":
+    if sound != "ok" and not ledger.is_damaged:  # without the mark, which is not synced, damage waits for its reader
         yield f"corrupt: {sound}"
         return
     found = _Found(con, ledger, truth, list(journal.read_range(con, 0, journal.MAX_SEQ)), journal.last_seq(con))

@@ -39,6 +39,7 @@ class Ledger:
     seen: set[str] = field(factory=set)  # found after an earlier cut, and so never to be lost again
     prunes: bool = False
     is_renumbered: bool = False  # files were taken away: events may have got new places
+    is_damaged: bool = False  # somebody spoilt the database: it may be set aside, and nothing in it may be lost
     is_adrift: bool = False  # files were taken away, and no call has returned since
     _waiting: list[tuple[float, Told]] = field(factory=list)  # since when: progress that is not protected yet
     _late_s: float = 0.0
@@ -94,6 +95,9 @@ class Ledger:
         self.is_renumbered = self.is_adrift = True
         self.protected, self._waiting = set(), []
 
+    def _hear_damage(self, is_damaged: bool) -> None:
+        self.is_renumbered = self.is_damaged = is_damaged
+
     def _hear_outbox(self, path: str) -> None:
         self.outbox, self.returned, self.protected, self._waiting = path, [], set(), []
 
@@ -110,6 +114,7 @@ class Ledger:
         "answered": _hear_answers,
         "kept": _hear_kept,
         "files_taken": _hear_loss,
+        "file_damaged": _hear_damage,
         "outbox": _hear_outbox,
         "seen": _hear_seen,
         "prunes": _hear_prunes,

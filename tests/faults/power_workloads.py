@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from attrs import define, evolve, field
 from orchclient import OrchestratorClient, OutboxFull
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper
-from orchclient.outbox import compaction, connection, files, folding, gaps, gate, journal, outbox, retention
+from orchclient.outbox import compaction, connection, files, folding, gaps, gate, journal, outbox, owed, retention
 from orchclient.outbox.commits import Commits
 from orchclient.testing.faultplan import Fault, Rule
 from tests.faults.disk_control import Kind, fail, note
@@ -300,6 +300,31 @@ def salvage_from_rubbish(place: Place) -> None:
     _lose_files(place, _put_rubbish_there)
 
 
+def salvage_of_damage(place: Place) -> None:
+    """A page that holds no event is overwritten while nobody has the file open and the newest ones are in the -wal."""
+    for _ in range(3):
+        with place.agent(background=False) as agent:
+            agent.talk(6)
+        child = os.fork()
+        if not child:
+            with place.agent("b", background=False) as ends_at_once:
+                ends_at_once.talk(6)
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        note(file_damaged=True)
+        _overwrite_a_page(place)
+    with place.agent(background=False) as agent:
+        agent.talk(4)
+
+
+def _overwrite_a_page(place: Place) -> None:
+    with closing(sqlite3.connect(f"file:{place.outbox}?mode=ro&immutable=1", uri=True)) as con:
+        root = con.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'attempts'").fetchone()[0]
+    file = os.open(place.outbox, os.O_WRONLY)
+    os.pwrite(file, place.rng.randbytes(owed.PAGE), (root - 1) * owed.PAGE)
+    os.close(file)
+
+
 def _lose_files(place: Place, *takers: Callable[[Place], None]) -> None:
     with place.agent() as agent:
         for take in takers * 2:
@@ -407,6 +432,7 @@ WORKLOADS: dict[str, Callable[[Place], None]] = {
         migrate,
         salvage,
         salvage_from_rubbish,
+        salvage_of_damage,
         pause,
         recover,
     )
@@ -536,6 +562,21 @@ def salvages_nothing() -> None:
     rescue.copy_undelivered = lambda ghost, con, source, now_us: 0
 
 
+def forgets_what_it_owes_before_the_commit() -> None:
+    """The note of what was set aside goes before its events are in the new file."""
+    from orchclient.outbox.store import Store
+
+    entries = Store._owed
+
+    def forgotten(self: Store) -> Any:
+        found = entries(self)
+        for entry in (*found[0], *found[1]):
+            owed.settle(self.path, entry)
+        return found
+
+    Store._owed = forgotten  # type: ignore[method-assign]
+
+
 def transactions_in_two_steps() -> None:
     """An event inside the caller's transaction is committed before the caller's own statements."""
     write = journal.Append.__call__
@@ -565,6 +606,7 @@ PLANTED_BUGS: dict[str, Callable[[], None]] = {
         folds_superseded_in_two_steps,
         folds_in_two_steps,
         salvages_nothing,
+        forgets_what_it_owes_before_the_commit,
         transactions_in_two_steps,
     )
 }

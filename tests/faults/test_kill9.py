@@ -24,9 +24,9 @@ import pytest
 from orchclient.testing.receiver import Fault
 
 from .crash_judge import LOST, NOT_ARRIVED, Breach
-from .crash_points import BIRTHS, FLUSHES, POINTS, RESCUES, Point, Tripwire
+from .crash_points import BIRTHS, DAMAGES, FLUSHES, POINTS, RESCUES, Point, Tripwire
 from .crash_roles import PRELOAD, TASKS
-from .crash_world import RANDOM, World
+from .crash_world import COMPLAINT, RANDOM, World
 from .crash_zygote import Zygote, hear
 
 SEED = os.environ.get("KILL9_SEED") or str(random.randrange(1 << 32))
@@ -170,6 +170,29 @@ def test_files_moved_from_under_an_agent_that_is_killed_then_are_whole_where_the
         _kill_the_only_rescuer(label, make_world())
 
 
+def _kill_who_mends_damage(label: str, world: World, build: str = "as shipped") -> None:
+    """The file was damaged while nobody had it open; who comes next sets it aside, and dies of that."""
+    for moves_wal in (True, False):
+        agent = world.hire(url=None, background=False, sayings=30)
+        world.acknowledged(agent, 20)
+        world.kill([agent], "an agent that only records")
+        if moves_wal:
+            world.move_wal()
+    world.damage_file()
+    tripwire = _tripwire(world, label, DAMAGES[label])
+    world.wait_for_strike(tripwire, world.hire(tripwire=tripwire, build=build))
+    world.acknowledged(world.hire(url=world.chance.choice((None, world.receiver.url))), 10)
+    world.judge_now()
+    world.kill(world.alive, "an heir")
+    world.judge_and_deliver()
+
+
+@pytest.mark.parametrize("label", DAMAGES)
+def test_an_agent_killed_while_it_sets_a_damaged_file_aside_loses_nothing(label: str, make_world: MakeWorld) -> None:
+    for _ in range(KILLS_AT_A_POINT):
+        _kill_who_mends_damage(label, make_world())
+
+
 def _kill_a_flush_at(label: str, world: World) -> None:
     """``orchclient flush`` dies beside an agent that only records, and another flush ends what it began."""
     world.trouble()
@@ -293,6 +316,13 @@ def test_the_judge_finds_a_build_that_settles_in_two_transactions(make_world: Ma
     assert _broken_promise(world, _kill_while_it_settles_one_of("settles in two transactions")) in (NOT_ARRIVED, LOST)
 
 
+def test_the_judge_finds_a_build_that_notes_nothing_of_what_it_sets_aside(make_world: MakeWorld) -> None:
+    def kill_one(world: World) -> None:
+        _kill_who_mends_damage("salvage of damage: set aside", world, "notes nothing of what it sets aside")
+
+    assert _broken_promise(make_world(), kill_one) in (LOST, COMPLAINT)  # the mark beside the file misses them too
+
+
 # --- before a release -------------------------------------------------------------------------------------------------
 
 
@@ -317,5 +347,7 @@ def test_thousands_of_kills_lose_nothing(make_world: MakeWorld, kills: Counter[s
         for label in RESCUES:
             _kill_one_of_two_rescuers(label, make_world())
             _kill_the_only_rescuer(label, make_world())
+        for label in DAMAGES:
+            _kill_who_mends_damage(label, make_world())
         for label in FLUSHES:
             _kill_a_flush_at(label, make_world())

@@ -38,10 +38,11 @@ WORKLOADS = (
     "migrate",
     "salvage",
     "salvage_from_rubbish",
+    "salvage_of_damage",
     "pause",
 )
 QUICK, QUICK_STRICT, QUICK_SECOND, QUICK_AFTER = 400, 150, 200, 400
-"""Cuts per workload: 17 times the first two, 5 times the third and once the last are 10,000 or so."""
+"""Cuts per workload: 18 times the first two, 6 times the third and once the last are 10,000 or so."""
 
 NOT_TO_BE_RECOVERED = ("migrate", "record_while_syncs_fail", "checkpoint_while_syncs_fail", "salvage_from_rubbish")
 
@@ -72,7 +73,7 @@ def test_no_cut_takes_what_was_promised_where_names_need_a_sync_of_their_own(
     assert not tally.broken, tally
 
 
-@pytest.mark.parametrize("workload", ["record_auto", "checkpoint", "flush", "prune", "salvage"])
+@pytest.mark.parametrize("workload", ["record_auto", "checkpoint", "flush", "prune", "salvage", "salvage_of_damage"])
 def test_a_second_cut_during_recovery_takes_nothing_either(workload: str, pool: Executor, tmp_path: Path) -> None:
     recovery = run_recovery(run_workload(workload, tmp_path, seed=3), tmp_path, images=20, seed=3)
     tally = make_cuts(pool, Cuts(recovery, QUICK_SECOND))
@@ -162,6 +163,7 @@ def test_control_names_that_are_never_synced_are_lost(pool: Executor, tmp_path: 
         ("fold", "folds_in_two_steps", "misfolded"),
         ("make_room", "folds_superseded_in_two_steps", "lost"),
         ("salvage", "salvages_nothing", "lost"),
+        ("salvage_of_damage", "forgets_what_it_owes_before_the_commit", "lost"),
         ("record_in_transactions", "transactions_in_two_steps", "torn"),
     ],
 )
