@@ -57,6 +57,7 @@ class Station:
         self._background = background
         self._delivers = delivers
         self._shutdown_s = shutdown_s
+        self._first_seq: int | None = None  # the event that was recorded before delivery began
         outbox.on_commit = flusher.notice
         outbox.on_fork = flusher.forget_inherited
 
@@ -73,16 +74,21 @@ class Station:
     def record(self, event: Event, status: str | None, synced: bool) -> int:
         """Store an event durably and see that somebody delivers it."""
         seq = self._outbox.record(event, status, synced)
-        if self._background and not self._flusher.is_running:
-            try:
-                self._start()
-            except OutboxError as error:  # the event is stored all the same; the next record tries again
-                log.warning("delivery cannot start yet: %s", error)
+        if not self._flusher.is_running:
+            self._first_seq = self._first_seq or seq
+            if self._background:
+                self._try_to_start()
         return seq
+
+    def _try_to_start(self) -> None:
+        try:
+            self._start()
+        except OutboxError as error:  # the event is stored all the same; the next record tries again
+            log.warning("delivery cannot start yet: %s", error)
 
     def _start(self) -> None:
         self._outbox.on_commit = self._flusher.notice  # a forked child was left without
-        self._flusher.start()
+        self._flusher.start(self._first_seq)
         self._outbox.on_burden = self._flusher.look
         # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
         atexit.register(self._close_at_exit)

@@ -85,6 +85,19 @@ def test_a_destination_that_begins_now_gets_nothing_of_before(make_client: MakeC
     assert chat.tasks == ["after"]
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_a_destination_that_begins_now_gets_the_first_event_of_its_agent(
+    make_client: MakeClient, background: bool
+) -> None:
+    make_client(sinks=[]).update_task_status("before", "testing")
+    chat = Memory("chat", from_beginning=False)
+    client = make_client("agent-2", sinks=[chat], background=background)
+    client.escalate_error("first", "build_failure", "help")
+    client.update_task_status("second", "testing")
+    assert client.flush(SOON_S)
+    assert chat.tasks == ["first", "second"]
+
+
 def test_a_forgotten_destination_holds_nothing_any_more(
     make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:

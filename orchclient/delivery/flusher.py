@@ -82,8 +82,11 @@ class Flusher:
         """The sinks that this process may deliver to soon, so that waiting for them makes sense."""
         return tuple(each.sink.name for each in self._runners if each.is_worth_waiting_for)
 
-    def start(self) -> None:
-        """Start the threads of this process, once; after a fork, those of the child."""
+    def start(self, first_seq: int | None = None) -> None:
+        """Start the threads of this process, once; after a fork, those of the child.
+
+        A sink that begins now begins with the event ``first_seq``, whose recording started delivery.
+        """
         with self._starting:
             if self.is_running:
                 return
@@ -91,7 +94,7 @@ class Flusher:
             self._housekeeper = Housekeeper(self._outbox, self._clock, self, retention_s=self._settings.retention_s)
             try:
                 for runner in self._runners:
-                    runner.add_sink()
+                    runner.add_sink(first_seq)
                 self._housekeeper.start()
                 for runner in self._runners:
                     runner.start()

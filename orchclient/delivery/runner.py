@@ -78,8 +78,8 @@ class Runner:
         worker = self._worker
         return not worker.breaker_is_open if worker else not self._stands_by
 
-    def add_sink(self) -> None:
-        """Give the sink its cursor, unless it has one. Raises ``OutboxError``."""
+    def add_sink(self, first_seq: int | None = None) -> None:
+        """Give the sink its cursor, unless it has one; one that begins now gets ``first_seq``. Raises ``OutboxError``."""
         self._outbox.write(
             lambda con: cursors.add_sink(
                 con,
@@ -88,6 +88,7 @@ class Runner:
                 self.sink.target,
                 self._clock.now_us(),
                 from_beginning=self.sink.from_beginning,
+                first_seq=first_seq,
             )
         )
 

@@ -70,12 +70,23 @@ def sinks(con: sqlite3.Connection) -> list[SinkRow]:
     return [SinkRow(*row) for row in con.execute(f"SELECT {_COLUMNS} FROM sinks ORDER BY name")]
 
 
-def add_sink(con: sqlite3.Connection, name: str, kind: str, target: str, now_us: int, *, from_beginning: bool) -> None:
+def add_sink(
+    con: sqlite3.Connection,
+    name: str,
+    kind: str,
+    target: str,
+    now_us: int,
+    *,
+    from_beginning: bool,
+    first_seq: int | None = None,
+) -> None:
     """Give a sink its cursor, at the beginning of the journal or at its end; a known sink keeps its place.
 
+    "Its end" is before the event ``first_seq`` when that is given: the one that a process has just recorded.
     ``target`` tells one configuration from another: when it changes, a sink that was disabled is tried again.
     """
-    start = max(journal.first_seq(con) - 1, 0) if from_beginning else journal.last_seq(con)
+    last_seq = journal.last_seq(con)
+    start = max(journal.first_seq(con) - 1, 0) if from_beginning else min((first_seq or last_seq + 1) - 1, last_seq)
     is_new = con.execute("SELECT 1 FROM sinks WHERE name = ?", (name,)).fetchone() is None
     con.execute(
         "INSERT INTO sinks (name, kind, start_seq, cursor, target, created_us, from_beginning) "
