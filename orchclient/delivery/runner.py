@@ -79,7 +79,10 @@ class Runner:
         return not worker.breaker_is_open if worker else not self._stands_by
 
     def add_sink(self, first_seq: int | None = None) -> None:
-        """Give the sink its cursor, unless it has one; one that begins now gets ``first_seq``. Raises ``OutboxError``."""
+        """Give the sink its cursor, unless it has one; one that begins now gets ``first_seq`` too.
+
+        Raises ``OutboxError``.
+        """
         self._outbox.write(
             lambda con: cursors.add_sink(
                 con,
