@@ -234,7 +234,12 @@ def retry_after_s(value: str | None, now_us: int) -> float:
         seconds = float(text) if text.replace(".", "", 1).isdigit() else _seconds_until(text, now_us)
     except (TypeError, ValueError, OverflowError, IndexError):
         return 0.0
-    return min(max(seconds, 0.0), RETRY_AFTER_CAP_S)
+    return bounded_wait_s(seconds)
+
+
+def bounded_wait_s(asked_s: float) -> float:
+    """Seconds that a dialect wants to wait, within what any receiver may ask for; 0 for what is no number."""
+    return min(max(0.0, asked_s), RETRY_AFTER_CAP_S)  # in this order NaN becomes 0
 
 
 def _seconds_until(http_date: str, now_us: int) -> float:

@@ -28,6 +28,7 @@ from orchclient.core.policy import (
     Redact,
     Verdict,
     as_it_is,
+    bounded_wait_s,
     printable,
 )
 from orchclient.core.settled import Settled
@@ -243,7 +244,7 @@ class Worker:
     def _back_off(self, exchange: Exchange) -> None:
         self.limit = self.limit.after_outage()
         failures = self.failures + 1
-        floor_s = exchange.verdict.retry_after_s
+        floor_s = bounded_wait_s(exchange.verdict.retry_after_s)
         delay_s = OUTAGE.delay_s(failures, self.clock.jitter(), floor_s)
         self._wait(exchange, SinkState.THROTTLED if floor_s else SinkState.WAITING, failures, delay_s)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from zlib import crc32
 
 import pytest
 
+from orchclient.core.backoff import OUTAGE
 from orchclient.core.envelope import body_text, lane_of
 from orchclient.core.events import Event
 from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.ids import uuid7
 from orchclient.core.jsontext import members_text
+from orchclient.core.policy import Action, Verdict
 from orchclient.delivery.worker import Worker
 from orchclient.outbox import cursors, desk, folding, identity, journal, leadership, listing, redelivery
 from orchclient.outbox.cursors import SinkRow, SinkState
@@ -146,6 +149,18 @@ def test_retry_after_is_the_least_time_to_wait(bench: Bench, status: int) -> Non
     assert bench.row.state == SinkState.THROTTLED
     bench.worker.hurry()
     assert bench.worker.turn()  # a nudge does not override what the receiver asked for
+
+
+@pytest.mark.parametrize(("asked_s", "wait_s"), [(31_536_000, 3600), (1e300, 3600), (-5, 0), (math.nan, 0)])
+def test_no_dialect_waits_longer_than_a_receiver_may_ask(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, asked_s: float, wait_s: float
+) -> None:
+    monkeypatch.setattr(bench.sink, "decide", lambda *_: Verdict(Action.BACK_OFF, "busy", asked_s))
+    bench.record(1)
+    waits_s = bench.turns()
+    assert waits_s is not None
+    assert wait_s <= waits_s <= wait_s + OUTAGE.cap_s
+    assert bench.pending == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 301, 307])
