@@ -36,7 +36,12 @@ COMMANDS = (
     ("doctor",),
     ("retry", "no such id"),
     ("retry", "--all"),
+    ("flush", "--dry-run"),
     ("flush", "--timeout", "1s"),
+    ("status", "--check"),
+    ("verify", "--repair", "--timeout", "1s"),
+    ("resend", "--to", "orchestrator", "--since", "1h"),
+    ("prune", "--dead", "--older-than", "0s"),
     ("show", "no such id"),
     ("--token", "misplaced"),
 )
