@@ -20,7 +20,8 @@ from typing import Any
 from attrs import frozen
 
 from orchclient import OrchestratorClient
-from orchclient.outbox import journal, outbox, salvage, store
+from orchclient.delivery import settlement
+from orchclient.outbox import outbox, salvage, store
 from orchclient.outbox.past import Past
 from tests.faults.preload import REPOSITORY, command
 
@@ -195,7 +196,7 @@ def checks_nothing_at_start(patch: Any) -> None:
 
 def believes_every_row(patch: Any) -> None:
     """Checksums are not compared."""
-    patch.setattr(journal, "damaged_among", lambda rows: [])
+    patch.setattr(settlement, "damaged_among", lambda rows: [])
 
 
 def salvages_nothing(patch: Any) -> None:
