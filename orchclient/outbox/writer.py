@@ -267,6 +267,7 @@ class Writer:
             raise self._waited_in_vain()
         try:
             with translated(path):
+                self._find_our_files()  # else the caller's own statements would go to files that are gone
                 con = self.commits.begin()
                 try:
                     self._is_in_transaction = True
@@ -276,6 +277,7 @@ class Writer:
                 finally:
                     self._is_in_transaction = False
                     self.commits.end(con)
+                self._find_our_files()
         except OutboxError as error:
             self.commits.recover_from(error.__cause__)
             raise
@@ -283,6 +285,12 @@ class Writer:
             self._leader = NOBODY
             if self._waiting:
                 self._ring_the_first()
+
+    def _find_our_files(self) -> None:
+        """See whether the path still names the files that are written to; bring what they hold to where it does."""
+        self._store.connection()
+        if not self._store.is_intact():
+            self._store.salvage()
 
     @property
     def is_in_transaction(self) -> bool:

@@ -421,3 +421,23 @@ def test_destinations_of_lost_files_go_on_in_a_file_that_another_process_made_me
     entries = outbox.query(lambda con: list(journal.read_range(con, row.cursor if row else 99, 99)))
     assert [entry.task for entry in entries] == ["lost", "after"]
     other.close()
+
+
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_what_a_transaction_acknowledged_is_in_the_file_at_the_path_when_the_files_were_lost(
+    when: str, outbox: Outbox, outbox_path: Path
+) -> None:
+    def lose() -> None:
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{outbox_path}{ending}").unlink()
+
+    record(outbox, task="earlier")
+    if when == "before":
+        lose()
+    with outbox.transaction():
+        record(outbox, task="together")
+        if when == "inside":
+            lose()
+    # Not the outbox that recorded: its process may die right now.
+    with closing(sqlite3.connect(outbox_path)) as con:
+        assert {task for (task,) in con.execute("SELECT task FROM events")} == {"earlier", "together"}
