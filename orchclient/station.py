@@ -49,9 +49,19 @@ class Station:
     """One outbox, open, with the threads that deliver it once something is recorded."""
 
     def __init__(
-        self, outbox: Outbox, flusher: Flusher, clock: Clock, *, background: bool, delivers: bool, shutdown_s: float
+        self,
+        outbox: Outbox,
+        flusher: Flusher,
+        clock: Clock,
+        *,
+        background: bool,
+        delivers: bool,
+        shutdown_s: float,
+        open_again: Callable[[], Outbox],
     ) -> None:
         self._outbox = outbox
+        self._open_again = open_again
+        self._has_exited = False
         self._flusher = flusher
         self._clock = clock
         self._background = background
@@ -73,6 +83,8 @@ class Station:
 
     def record(self, event: Event, status: str | None, synced: bool) -> int:
         """Store an event durably and see that somebody delivers it."""
+        if self._has_exited:
+            return self._record_late(event, status)
         seq = self._outbox.record(event, status, synced)
         if not self._flusher.is_running:
             self._first_seq = self._first_seq or seq
@@ -85,6 +97,14 @@ class Station:
             self._start()
         except OutboxError as error:  # the event is stored all the same; the next record tries again
             log.warning("delivery cannot start yet: %s", error)
+
+    def _record_late(self, event: Event, status: str | None) -> int:
+        """After our exit handler: those that were registered before it still run. Whoever comes next delivers."""
+        outbox = self._open_again()
+        try:
+            return outbox.record(event, status, True)
+        finally:
+            outbox.close()
 
     def _start(self) -> None:
         self._outbox.on_commit = self._flusher.notice  # a forked child was left without
@@ -196,6 +216,9 @@ class Station:
                 self._wait(self._outbox.query(flushing.mark), timeout_s, promising, lambda progress: None)
         except OutboxError as error:  # what is left stays in the outbox
             log.warning("delivery at the end was given up: %s", error)
+        except KeyboardInterrupt:  # whoever waits for this has waited enough
+            until = self._clock.monotonic()
+            raise
         finally:
             self._flusher.stop(max(until - self._clock.monotonic(), 0.0))
             self._outbox.close()
@@ -206,6 +229,10 @@ class Station:
             self.close()
         except OutboxError as error:
             log.error("at the end: %s", error)
+        except KeyboardInterrupt:  # the interpreter would print it, and go on with the exit all the same
+            log.info("at the end: interrupted; what is not delivered stays in the outbox")
+        finally:
+            self._has_exited = True
 
 
 STOP_S = 2.0
@@ -290,7 +317,8 @@ def open_station(
         clock.now_us,
         settings.allow_network_filesystem,
     )
-    outbox = Outbox(origin, Limits(settings.max_pending, settings.max_outbox_bytes, settings.min_free_bytes))
+    limits = Limits(settings.max_pending, settings.max_outbox_bytes, settings.min_free_bytes)
+    outbox = Outbox(origin, limits)
     flusher = Flusher(
         outbox,
         [] if settings.mode == "offline" else given,
@@ -312,6 +340,7 @@ def open_station(
         background=background,
         delivers=settings.mode != "offline",
         shutdown_s=settings.shutdown_timeout,
+        open_again=lambda: Outbox(origin, limits),
     )
 
 
