@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from orchclient import config
+from orchclient import config, tracing
 from orchclient.core import verbs
 from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
 from orchclient.core.ids import checked_id
@@ -46,6 +46,8 @@ class OrchestratorClient:
         every event is synced at once and ``flush`` delivers.
     :param clock: time and randomness, for tests.
     :param transport: makes what requests are sent with, for tests.
+    :param traceparent: the W3C trace context of everything that is recorded outside an OpenTelemetry span; default
+        the environment's ``TRACEPARENT``.
     :param settings: any other setting by name, such as ``request_timeout=5.0``; see docs/configuration.
 
     Raises ``ConfigError`` for unusable settings, ``OutboxUnsafe`` or ``OutboxError`` when the outbox cannot be opened.
@@ -67,6 +69,7 @@ class OrchestratorClient:
         background: bool = True,
         clock: Clock | None = None,
         transport: TransportFactory | None = None,
+        traceparent: str | None = None,
         **settings: Any,
     ) -> None:
         try:
@@ -78,6 +81,7 @@ class OrchestratorClient:
         self._clock = clock or SystemClock()
         secrets = self._settings.known_secrets()
         secrets.refuse_in("agent_id", agent_id)
+        parent = tracing.of_process(traceparent)
         self._station = open_station(
             self._settings,
             self._clock,
@@ -89,7 +93,13 @@ class OrchestratorClient:
             on_dead=on_dead,
         )
         self._recorder = Recorder(
-            self.agent_id, self._station, self._settings, self._clock, secrets, always_synced=not background
+            self.agent_id,
+            self._station,
+            self._settings,
+            self._clock,
+            secrets,
+            always_synced=not background,
+            traceparent=parent,
         )
 
     def __repr__(self) -> str:

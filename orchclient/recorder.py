@@ -16,12 +16,17 @@ from orchclient.core.secret import KnownSecrets
 from orchclient.core.verbs import Draft
 from orchclient.delivery.clock import Clock
 from orchclient.station import Station, SwitchedOff
+from orchclient.tracing import OPENTELEMETRY, loaded, of_span
 
 KNOWN_LANES = 4096
 
 
 class Recorder:
-    """Records for one agent. ``always_synced``: no thread will sync later, so every event is synced at once."""
+    """Records for one agent.
+
+    ``always_synced``: no thread will sync later, so every event is synced at once. ``traceparent``: the trace of what
+    is recorded outside any span.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Recorder:
         secrets: KnownSecrets,
         *,
         always_synced: bool,
+        traceparent: str | None = None,
     ) -> None:
         self._agent_id = agent_id
         self._station = station
@@ -39,6 +45,7 @@ class Recorder:
         self._max_bytes = settings.max_event_bytes
         self._synced = always_synced or settings.durability == "full"
         self._secrets = secrets
+        self._traceparent = traceparent
         self._lanes: dict[str, Lane] = {}
 
     def new_id(self) -> str:
@@ -57,7 +64,10 @@ class Recorder:
         now_us = self._clock.now_us()
         event_id = event_id or uuid7(now_us // 1000, self._clock.randomness())
         type_, priority = draft.type, draft.priority
-        body = body_text(event_id, type_, lane, priority, now_us, members)
+        traceparent = self._traceparent
+        if (api := loaded(OPENTELEMETRY)) is not None:
+            traceparent = of_span(api) or traceparent
+        body = body_text(event_id, type_, lane, priority, now_us, members, traceparent)
         stored = body.encode()
         if len(stored) > self._max_bytes:
             raise self._too_large(len(stored), draft)

@@ -26,7 +26,11 @@ _COUNTED = {
 
 @frozen
 class SinkReport:
-    """One destination now: counts of events, age of the oldest pending one in seconds, state and last error."""
+    """One destination now: counts of events, age of the oldest pending one in seconds, state and last error.
+
+    ``is_served``: whether a process, alive, delivers to it at this moment. ``holder`` is the one that was elected last:
+    its ``pid``, ``host``, ``agent``, and since when (``since_us``).
+    """
 
     name: str
     kind: str
@@ -43,6 +47,7 @@ class SinkReport:
     last_error: str
     last_error_at: str | None
     holder: Mapping[str, Any] | None
+    is_served: bool = False
 
 
 @frozen

@@ -24,6 +24,7 @@ from orchclient.core.task_state import TaskState
 from orchclient.delivery import flush as flushing
 from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock
+from orchclient.delivery.election import is_held, lock_path
 from orchclient.delivery.flusher import Flusher, FlusherSettings
 from orchclient.outbox import cursors, folding
 from orchclient.outbox.cursors import SinkRow
@@ -125,7 +126,8 @@ class Station:
     def report(self) -> OutboxReport:
         """The outbox and each destination now."""
         report = self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
-        return evolve(report, wal=wal_report(self.path))
+        sinks = tuple(evolve(sink, is_served=is_held(lock_path(self.path, sink.name))) for sink in report.sinks)
+        return evolve(report, sinks=sinks, wal=wal_report(self.path))
 
     def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask a question of the outbox."""
