@@ -64,6 +64,7 @@ def test_destinations_are_added_and_removed_while_the_agent_records(make_client:
     client.add_sink(second)
     client.update_task_status("two", "testing")
     assert second.wait_for(2)
+    assert first.wait_for(2)
     client.remove_sink("first")
     client.update_task_status("three", "testing")
     assert second.wait_for(3)

@@ -104,9 +104,10 @@ class Past:
     def leave(self) -> None:
         """After the connections are closed: the last one writes down how it leaves the file. Ends this object."""
         try:
-            is_open = self._fd >= 0  # not after an opening that failed
-            if is_open and self._known is not None and self._is_alone() and not wal_bytes(self._path):
-                self._write(self._as_it_is(self._known))
+            with suppress(OSError):  # a disk with a bad moment: the next one checks the file, which does no harm
+                is_open = self._fd >= 0  # not after an opening that failed
+                if is_open and self._known is not None and self._is_alone() and not wal_bytes(self._path):
+                    self._write(self._as_it_is(self._known))
         finally:
             self.close()
 

@@ -164,7 +164,9 @@ class Store:
 
     def _refuse_lone_wal(self) -> None:
         """A database that is gone or empty, while its -wal is not: SQLite would delete the -wal."""
-        if _is_empty(self.path) and wal_bytes(self.path):
+        with files.translated(self._origin.path):
+            is_lone = _is_empty(self.path) and wal_bytes(self.path)
+        if is_lone:
             error = checkup.damage("the database file is gone or empty, and its -wal is not")
             raise OutboxError(f"outbox {self.path}: {error}") from error
 
@@ -449,9 +451,9 @@ class Store:
                 self._ghosts.pop().close()
                 salvage.announce_lost(self.path, copied)
             self._lost.clear()
+            self._note_past(con)  # before the note goes: a crash between them would be told as a loss
             for entry in ours:
                 owed.settle(self.path, entry)
-            self._note_past(con)
 
     def _owed(self) -> tuple[list[owed.Owed], list[owed.Owed]]:
         """What was set aside and is not taken over: parts of what our ghosts hold whole, and all else."""
@@ -474,6 +476,7 @@ class Store:
             with closing(damaged):
                 copied = self._copied(con, damaged, salvage.copy_readable)
             salvage.announce_damaged(self.path, aside, entry.why, copied)
+        self._note_past(con)
         owed.settle(self.path, entry)
 
     def _note_past(self, con: sqlite3.Connection) -> None:
