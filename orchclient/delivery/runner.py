@@ -62,8 +62,9 @@ class Runner:
         self._worker: Worker | None = None
         self._hurried = False
         self._stands_by = False
+        self._has_turned = False
         self._thread: threading.Thread | None = None
-        self._turned = turned  # told after every turn
+        self._turned = turned  # told after the first turn, and when there is nothing more to do for now
         self._redact = redact
         self._announce = announce
 
@@ -160,7 +161,9 @@ class Runner:
             self._hurried = False
             worker.hurry()
         wait_s = worker.turn()
-        self._turned()
+        if wait_s != 0.0 or not self._has_turned:  # who waits for the end need not look after every batch
+            self._has_turned = True
+            self._turned()
         if worker.is_stale:
             self._step_down()
             return STAND_AGAIN_S
