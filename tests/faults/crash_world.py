@@ -93,6 +93,7 @@ class World:
     def __exit__(self, *_: object) -> None:
         for child in self._children:
             child.kill()
+        self._children.clear()
         self.receiver.stop()
 
     # --- processes come ---------------------------------------------------------------------------------------------

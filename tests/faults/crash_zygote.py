@@ -112,8 +112,12 @@ def hear(children: Sequence[Child], until: Callable[[], bool], timeout_s: float 
         left_s = due - time.monotonic()
         if not alive or left_s <= 0:
             return False
-        for child in select.select(alive, [], [], left_s)[0]:
-            child.listen()
+        speaking = select.poll()  # not select.select: its descriptors end at 1023
+        by_descriptor = {child.fileno(): child for child in alive}
+        for descriptor in by_descriptor:
+            speaking.register(descriptor, select.POLLIN)
+        for descriptor, _ in speaking.poll(left_s * 1000):
+            by_descriptor[descriptor].listen()
     return True
 
 

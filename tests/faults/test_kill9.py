@@ -67,6 +67,8 @@ def make_world(zygote: Zygote, kills: Counter[str], request: pytest.FixtureReque
         numbers = count()
 
         def make() -> World:
+            if request.node.get_closest_marker("release"):
+                all_worlds.close()  # one after the other: thousands at once are too many descriptors
             world = World(zygote, Path(name, f"world-{next(numbers)}"), random.Random(chance.random()), kills)
             return all_worlds.enter_context(world)
 
