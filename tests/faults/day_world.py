@@ -134,6 +134,11 @@ class DayWaker:
     def _is_due(self) -> bool:
         return self._woken or self._watch.clock.monotonic() >= self._due_s
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether the next sleep would end at once."""
+        return self._woken
+
     def wake(self) -> None:
         """End the current sleep, or the next one before it begins."""
         with self._watch.changed:
