@@ -105,6 +105,7 @@ class Store:
         self.generation = 0  # rises whenever the files are opened anew
         self._doubtful: sqlite3.Connection | None = None  # its sync failed; a close would checkpoint what is in doubt
         self._opening = threading.Lock()
+        self._checkpointing = threading.Lock()
         self._con: sqlite3.Connection | None = None
         self._checkpointer: sqlite3.Connection | None = None
         self._idle: list[sqlite3.Connection] = []
@@ -370,7 +371,10 @@ class Store:
         with STILLNESS, translated(self.path), lock_file(self.gate.path) as gate:
             if not is_locked_alone(gate, CHECKPOINT_TOTAL_S if wait else 0.0):
                 return False
-            self._move_wal()
+            with self._checkpointing:
+                if self._is_closed:
+                    return False
+                self._move_wal()
         return True
 
     def _move_wal(self) -> None:
@@ -551,6 +555,7 @@ class Store:
         self._con = self._doubtful = self._checkpointer = None
         self._idle, self._ghosts, self._lost = [], [], set()  # what is owed, the parent pays
         self._opening = threading.Lock()
+        self._checkpointing = threading.Lock()
         if self._pid:
             self._close_side_files()
 
@@ -564,11 +569,24 @@ class Store:
         with suppress(OutboxError):
             self.note_past()
         self._is_closed = True
-        for con in (*self._idle, self._checkpointer, self._doubtful, self._con, *self._ghosts):
+        self._end_checkpoints()
+        for con in (*self._idle, self._doubtful, self._con, *self._ghosts):
             if con is not None:
                 with suppress(sqlite3.Error):
                     con.close()
-        self._idle, self._checkpointer, self._con = [], None, None
+        self._idle, self._con = [], None
         self.gate.close()
         if self._past is not None:
             self._past.leave()
+
+    def _end_checkpoints(self) -> None:
+        if not self._checkpointing.acquire(timeout=CHECKPOINT_TOTAL_S):
+            # A thread is in the middle of one, on a busy machine: to close the connection under it would be a crash.
+            self._inherited.append(self._checkpointer)
+            self._checkpointer = None
+            return
+        con, self._checkpointer = self._checkpointer, None
+        if con is not None:
+            with suppress(sqlite3.Error):
+                con.close()
+        self._checkpointing.release()

@@ -441,3 +441,26 @@ def test_what_a_transaction_acknowledged_is_in_the_file_at_the_path_when_the_fil
     # Not the outbox that recorded: its process may die right now.
     with closing(sqlite3.connect(outbox_path)) as con:
         assert {task for (task,) in con.execute("SELECT task FROM events")} == {"earlier", "together"}
+
+
+def test_a_close_in_the_middle_of_another_thread_s_checkpoint_leaves_its_connection_alone(outbox: Outbox) -> None:
+    record(outbox)
+    store = outbox._store
+    assert store.checkpoint()
+    con = store._checkpointer
+    assert con is not None
+    with store._checkpointing:  # as if SQLite were at work with it: closing it then crashes the interpreter
+        outbox.close()
+    assert con.execute("SELECT 1").fetchone() == (1,)
+    assert not store.checkpoint()
+    con.close()
+
+
+def test_a_close_ends_the_connection_that_checkpoints(outbox: Outbox) -> None:
+    record(outbox)
+    assert outbox._store.checkpoint()
+    con = outbox._store._checkpointer
+    assert con is not None
+    outbox.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        con.execute("SELECT 1")
