@@ -356,7 +356,7 @@ def test_greenlets_record_and_deliver_and_go_on_while_the_receiver_hangs(
         told = json.loads(ended(agent))
         took_s = time.monotonic() - told["ends_at"]
     assert took_s < EXIT_S + TEARDOWN_S
-    assert told["pause_s"] < 1.5  # a blocked loop would stand still for the whole flush
+    assert told["pause_s"] < 3.0  # a blocked loop would stand still for the whole flush, 5 s
     assert (told["delivered_all"], told["child"]) == (network == "up", 0)
     receiver.heal()
     assert set(told["ids"]) <= set(deliver_the_rest(outbox_path, receiver))

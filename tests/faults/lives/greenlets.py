@@ -45,7 +45,7 @@ def main(path: str, url: str, hangs: bool) -> None:
     client = OrchestratorClient("gevent", outbox=path, url=url, request_timeout=60.0)
     workers = [gevent.spawn(record, client, f"task-{number}", 25) for number in range(8)]
     gevent.joinall(workers, raise_error=True)
-    flushing = gevent.spawn(client.flush, 2 if hangs else 30)
+    flushing = gevent.spawn(client.flush, 5 if hangs else 30)
     told = {"pause_s": longest_pause_s(flushing), "delivered_all": bool(flushing.get())}
     told["child"] = 0 if hangs else child_of_a_fork(client)
     told["ids"] = [id_ for worker in workers for id_ in worker.get()]
