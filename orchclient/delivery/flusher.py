@@ -139,6 +139,8 @@ class Flusher:
         """In a forked child: the threads are gone, and the parent's lock files must not be held from here."""
         for runner in self._runners:
             runner.forget_inherited()
+        if self._housekeeper is not None:
+            self._housekeeper.forget_inherited()
         self._runners, self._housekeeper, self.is_running = (), None, False
         self._starting, self._turn = threading.Lock(), threading.Condition()
         self._announcer.forget_inherited()

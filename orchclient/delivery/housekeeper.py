@@ -9,7 +9,7 @@ from typing import Protocol
 
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.waker import Waker
+from orchclient.delivery.waker import Waker, rest_for_ever
 from orchclient.outbox import journal, leadership, retention
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.retention import MyLook
@@ -49,6 +49,7 @@ class Housekeeper:
         self._is_alert = False
         self._leads = False
         self._stopping = False
+        self._is_forgotten = False
         self._thread: threading.Thread | None = None
         self._unsynced_since: float | None = None
         self._news = (-1, -1)
@@ -88,6 +89,10 @@ class Housekeeper:
         self._stopping = True
         self._waker.wake()
 
+    def forget_inherited(self) -> None:
+        """In a forked child: the thread is gone, and a greenlet (gevent) that lives on does nothing more."""
+        self._stopping = self._is_forgotten = True
+
     def stop(self, until: float) -> None:
         """End the thread by the monotonic time ``until``."""
         self.ask_to_stop()
@@ -105,6 +110,8 @@ class Housekeeper:
                 log.exception("outbox housekeeping: unexpected error")
             if not self._stopping:
                 self._waker.sleep(self._pause_s())
+        if self._is_forgotten:
+            rest_for_ever()
 
     def _pause_s(self) -> float | None:
         if self._leads:

@@ -15,7 +15,7 @@ from orchclient.core.errors import OutboxError
 from orchclient.core.pacing import rest_s
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import Election, lock_path
-from orchclient.delivery.waker import Waker
+from orchclient.delivery.waker import Waker, rest_for_ever
 from orchclient.outbox import cursors, leadership
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
@@ -58,6 +58,7 @@ class Runner:
         self._deadline_s = deadline_s
         self._election = Election(lock_path(outbox.path, sink.name))
         self._stopping = threading.Event()
+        self._is_forgotten = False
         self._wire: Wire | None = None
         self._worker: Worker | None = None
         self._hurried = False
@@ -126,7 +127,17 @@ class Runner:
             thread.join(CUT_S)
 
     def forget_inherited(self) -> None:
-        """In a forked child: close the parent's lock file, which frees nothing."""
+        """In a forked child: close the parent's lock file, which frees nothing, and leave its connection alone.
+
+        The thread is gone; but a greenlet (gevent) lives on in the child, and would send on the parent's socket.
+        """
+        stopping = threading.Event()  # a new one: a thread that is gone may hold the lock of the old one
+        stopping.set()
+        self._stopping, self._is_forgotten = stopping, True
+        wire, self._worker, self._wire = self._wire, None, None
+        forget = getattr(wire, "forget_inherited", None)  # of ours; another one has what its maker gave it
+        if forget is not None:
+            forget()
         self._election.resign()
 
     def _run(self) -> None:
@@ -139,6 +150,8 @@ class Runner:
                 self.waker.sleep(wait_s)
         finally:
             self._step_down()
+        if self._is_forgotten:
+            rest_for_ever()
 
     def _step_safely(self) -> float | None:
         try:
@@ -155,7 +168,7 @@ class Runner:
     def _step(self) -> float | None:
         """One turn if elected; seconds to sleep until the next step."""
         worker = self._worker or self._stand()
-        if worker is None:
+        if worker is None or self._stopping.is_set():
             return STAND_AGAIN_S
         if self._hurried:
             self._hurried = False

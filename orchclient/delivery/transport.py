@@ -85,6 +85,11 @@ class HttpTransport:
             self._release()
         self._watchdog.close()
 
+    def forget_inherited(self) -> None:
+        """In a forked child: nothing more is sent or read here, and the parent's connection is left as it is."""
+        self._watchdog.forget_inherited()
+        self._line.forget_inherited()
+
     def __enter__(self) -> HttpTransport:
         return self
 

@@ -40,3 +40,11 @@ class Waker:
                 self._bell.get(timeout=seconds)
         self._is_awaited = False
         self._woken = False
+
+
+def rest_for_ever() -> None:
+    """The end of a greenlet that was copied into a forked child: for threading it is no thread of this process.
+
+    Returning would raise there (Python forgets the parent's threads in a child). Nothing waits for it.
+    """
+    Waker().sleep(None)

@@ -9,6 +9,7 @@ the faults fail when it is no longer called.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from contextlib import suppress
@@ -86,6 +87,18 @@ class PlainConnection(HTTPConnection):
         if self._handle is not None:
             with suppress(OSError):
                 self._handle.shutdown(socket.SHUT_RDWR)
+
+    def forget_inherited(self) -> None:
+        """In a forked child: put a dead socket in the place of the parent's, whoever still uses it here.
+
+        Closing it would do for the parent too, but its number could become another file meanwhile.
+        """
+        if self.sock is None:
+            return
+        dead, other_end = socket.socketpair()
+        other_end.close()
+        with dead, suppress(OSError):
+            os.dup2(dead.fileno(), self.sock.fileno())
 
     def watch(self, handle: socket.socket | None) -> None:
         """Be cut by this duplicate of the socket from now on, and close the one before."""

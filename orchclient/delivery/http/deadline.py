@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 _NEVER = float("inf")
+_NEVER_ENOUGH = -(10**9)
 _NAPS = 2  # unused naps after which the thread ends itself
 _NAP_LENGTH = 0.9  # of the last deadline: a little less than the next one, which began before it was armed
 
@@ -50,6 +51,13 @@ class Watchdog:
             self._state.notify()
         if thread is not None:
             thread.join(1.0)
+
+    def forget_inherited(self) -> None:
+        """In a forked child: the thread is gone, and a greenlet (gevent) that lives on strikes no more.
+
+        It does not end either: for threading it is no thread of this process, and ending it would raise.
+        """
+        self._due, self._unused_naps = _NEVER, _NEVER_ENOUGH
 
     def _rouse(self) -> bool:
         if self._thread is None and not self._closed:

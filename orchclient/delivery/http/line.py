@@ -30,6 +30,9 @@ class Wire(Protocol):
     def settle(self) -> None:
         """The exchange is over."""
 
+    def forget_inherited(self) -> None:
+        """In a forked child: let go of the parent's connection without ending it."""
+
 
 class Line:
     """One exchange at a time. Sending belongs to one thread; :meth:`cut` and :meth:`close` to any."""
@@ -101,6 +104,14 @@ class Line:
             if wire is not None:
                 wire.settle()
             return self._cut_by
+
+    def forget_inherited(self) -> None:
+        """In a forked child: refuse every exchange; one that a greenlet carries on meets a dead socket."""
+        self._lock = threading.Lock()  # a thread that is gone may hold the old one
+        self._cut_by = CLOSED
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.forget_inherited()
 
     def _raise_if_cut(self) -> None:
         if self._cut_by:
