@@ -10,6 +10,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from orchclient.core.errors import OutboxError
 from orchclient.outbox.files import create_lock_file
 
 
@@ -54,7 +55,10 @@ class Election:
 def is_held(path: str) -> bool:
     """Whether some process delivers right now. Asking takes the lock for a moment if nobody has it."""
     election = Election(path)
-    if election.stand():
-        election.resign()
+    try:
+        if not election.stand():
+            return True
+    except OutboxError:  # a file that nobody can lock: who tries to deliver is told why
         return False
-    return True
+    election.resign()
+    return False
