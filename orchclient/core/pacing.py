@@ -6,8 +6,8 @@ between two batches delivery rests for longer than it computed, as long as the a
 
 from __future__ import annotations
 
-SHARE = 2.0
-"""Rest for so many times what was computed: a third of one core at most is delivery's."""
+SHARE = 8.0
+"""Rest for so many times what was computed: a ninth of one core at most is delivery's beside an agent that records."""
 
 LONGEST_S = 0.02
 
