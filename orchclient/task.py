@@ -50,7 +50,7 @@ class Task:
         """Tell where the task stands; see ``OrchestratorClient.update_task_status``."""
         return self._client.update_task_status(self.task_id, status, metadata, progress_percentage, current_step)
 
-    def progress(self, percentage: float, step: str | None = None, **metadata: Any) -> Receipt:
+    def progress(self, /, percentage: float, step: str | None = None, **metadata: Any) -> Receipt:
         """Tell progress (0 to 100) and the current step of work in progress."""
         return self.update(TaskStatus.IN_PROGRESS, metadata or None, percentage, step)
 

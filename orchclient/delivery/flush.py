@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 from orchclient.core.policy import RETRY_AFTER_CAP_S
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import is_held, lock_path
+from orchclient.delivery.interruption import is_cut
 from orchclient.outbox import attempts, cursors, desk, journal, leadership
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.outbox import Outbox
@@ -90,6 +91,8 @@ def wait(
         try:
             watch(progress)
         except Enough:
+            return evolve(progress, is_cut=True)
+        if is_cut():
             return evolve(progress, is_cut=True)
         left_s = until - clock.monotonic()
         if not progress.working or left_s <= 0:
