@@ -48,6 +48,11 @@ def checked(sinks: Iterable[AnySink]) -> list[AnySink]:
             )
         if sink.name in by_name:
             raise ConfigError(f"two destinations are named {sink.name!r}: its cursor is kept by name, rename one")
+        if sink.checks_sequence and hasattr(sink, "takes"):
+            raise ConfigError(
+                f"destination {sink.name!r} looks for missing sequences and does not take every event: "
+                "take them all, or set checks_sequence to False"
+            )
         by_name[sink.name] = sink
     return list(by_name.values())
 

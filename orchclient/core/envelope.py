@@ -8,8 +8,9 @@ Attributes: https://github.com/cloudevents/spec, version 1.0.2, with its extensi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchclient.core.jsontext import quote
 from orchclient.core.timestamps import rfc3339
@@ -51,6 +52,15 @@ def opening(source: str) -> str:
 def event_text(opening_: str, seq: int, body: str) -> str:
     """One complete CloudEvent: the opening, the sequence and the stored body."""
     return f'{opening_}{seq:020d}",{body}'
+
+
+def attributes_of(body: bytes) -> dict[str, Any]:
+    """The attributes of a stored event, without those of the opening; what it tells (``data``) is not read.
+
+    The first bare ``,"data":{`` is the one: in a text every quotation mark has a backslash before it.
+    """
+    attributes: dict[str, Any] = json.loads(b"{" + body.partition(b',"data":{')[0] + b"}")
+    return attributes
 
 
 def encoded_events(source: str, rows: Iterable[tuple[int, str, int, bytes]]) -> list[bytes]:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, cast
 
 from attrs import frozen
 
 from orchclient.core.batch import Batch
+from orchclient.core.envelope import attributes_of
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, complete, printable, without_secrets
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.transport import Transport
-from orchclient.sinks.sink import AnySink, DirectSink, Sink, is_direct
+from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink, is_direct
 
 log = logging.getLogger("orchclient")
 
@@ -48,6 +49,9 @@ class Courier(Protocol):
     def greet(self) -> Carried | None:
         """Ask what the receiver takes; None when delivery may begin. Raises ``Cut``."""
 
+    def chosen(self, bodies: Sequence[bytes]) -> Sequence[bool] | Carried:
+        """Whether the destination takes each of these stored events; trouble when it cannot say."""
+
     def carry(self, batch: Batch) -> Carried:
         """Deliver a batch; the verdict has a fate for each of its events when it settles. Raises ``Cut``."""
 
@@ -55,8 +59,14 @@ class Courier(Protocol):
 def courier(sink: AnySink, wire: Wire, clock: Clock, deadline_s: float, redact: Redact) -> Courier:
     """The courier that fits a destination, with ``deadline_s`` seconds for each way."""
     if is_direct(sink):
-        return _Guarded(_Direct(sink, clock, deadline_s, redact), sink.name, redact)
-    return _Guarded(_OverHttp(cast(Sink, sink), cast(Transport, wire), clock, deadline_s, redact), sink.name, redact)
+        return _Guarded(_Direct(sink, clock, deadline_s, redact), sink, redact)
+    return _Guarded(_OverHttp(cast(Sink, sink), cast(Transport, wire), clock, deadline_s, redact), sink, redact)
+
+
+class _Carrier(Protocol):
+    def greet(self) -> Carried | None: ...
+
+    def carry(self, batch: Batch) -> Carried: ...
 
 
 @frozen
@@ -116,14 +126,20 @@ class _Direct:
 class _Guarded:
     """What a destination's code raises is trouble of this destination: kept, told, and tried again."""
 
-    def __init__(self, courier: Courier, name: str, redact: Redact) -> None:
-        self._courier = courier
-        self._name = name
+    def __init__(self, carrier: _Carrier, sink: AnySink, redact: Redact) -> None:
+        self._courier = carrier
+        self._sink = sink
         self._redact = redact
         self._has_raised = False
 
     def greet(self) -> Carried | None:
         return self._safely(self._courier.greet)
+
+    def chosen(self, bodies: Sequence[bytes]) -> Sequence[bool] | Carried:
+        sink = self._sink
+        if not isinstance(sink, Selective):
+            return [True] * len(bodies)
+        return self._safely(lambda: [bool(sink.takes(attributes_of(body))) for body in bodies])
 
     def carry(self, batch: Batch) -> Carried:
         return self._safely(lambda: self._courier.carry(batch))
@@ -141,7 +157,7 @@ class _Guarded:
     def _raised(self, error: Exception) -> Carried:
         if not self._has_raised:  # once: the next attempts will say the same
             # As text: a handler that shows the locals of a traceback would print the headers among them.
-            log.error("sink %s: its code raised\n%s", self._name, self._redact(traceback.format_exc()))
+            log.error("sink %s: its code raised\n%s", self._sink.name, self._redact(traceback.format_exc()))
         self._has_raised = True
         reason = printable(self._redact(f"the destination's code raised {type(error).__name__}: {error}"))
         return Carried(Verdict(Action.BACK_OFF, reason))

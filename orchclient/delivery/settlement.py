@@ -32,19 +32,33 @@ class Selection:
     to_send: Sequence[Row] = ()
     to_park: Sequence[Row] = ()
     damaged: Sequence[Row] = ()
+    passed: Sequence[Row] = ()  # the destination does not take them
 
     def __len__(self) -> int:
-        return len(self.to_send) + len(self.to_park) + len(self.damaged)
+        return len(self.to_send) + len(self.to_park) + len(self.damaged) + len(self.passed)
 
     @property
     def last_seq(self) -> int:
         """Where the cursor stands when all of it is settled."""
-        return max(rows[-1][0] for rows in (self.to_send, self.to_park, self.damaged) if rows)
+        return max(rows[-1][0] for rows in self._all if rows)
 
     @property
     def seqs(self) -> list[int]:
         """Every place of the selection, rising."""
-        return sorted(seq for rows in (self.to_send, self.to_park, self.damaged) for seq, *_ in rows)
+        return sorted(seq for rows in self._all for seq, *_ in rows)
+
+    @property
+    def _all(self) -> Sequence[Sequence[Row]]:
+        return self.to_send, self.to_park, self.damaged, self.passed
+
+    def without(self, passed: Collection[int]) -> Selection:
+        """The same when the events at some places are not for the destination: there is nothing to wait for either."""
+        return evolve(
+            self,
+            to_send=[each for each in self.to_send if each[0] not in passed],
+            to_park=[each for each in self.to_park if each[0] not in passed],
+            passed=[each for each in (*self.to_send, *self.to_park) if each[0] in passed],
+        )
 
 
 @frozen

@@ -49,7 +49,7 @@ from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.identity import Renewal
 from orchclient.outbox.outbox import Outbox
-from orchclient.sinks.sink import AnySink
+from orchclient.sinks.sink import AnySink, Selective
 
 log = logging.getLogger("orchclient")
 
@@ -79,8 +79,10 @@ class Worker:
     _greeted: bool = False
     _served_lane: bool = False  # the last turn's events came from the desk: the stream has its turn
     courier: Courier = field(init=False)
+    _is_selective: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._is_selective = isinstance(self.sink, Selective)
         self.courier = courier(self.sink, self.transport, self.clock, self.deadline_s, self.redact)
 
     @property
@@ -125,18 +127,30 @@ class Worker:
         wait_s = self._not_before - self.clock.monotonic()
         if wait_s > 0:
             return wait_s
-        selection = self._select()
-        if selection and not self._greeted:
+        selection = self._chosen()
+        if selection and selection.to_send and not self._greeted:
             self._greet(selection)
-            selection = self._select()  # what the receiver takes may be less
-        if not selection:
+            selection = self._chosen()  # what the receiver takes at once may be less
+        if selection is not None and not selection:
             return self._next_lane_s()
-        if self._greeted:
+        if selection and (self._greeted or not selection.to_send):
             self._served_lane = selection.lane is not None
             self._settle(self._attempt(selection))
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
     # --- reading -------------------------------------------------------------------------------------------------
+
+    def _chosen(self) -> Selection | None:
+        """What is next, without what the destination does not take; None, and backing off, when it cannot say."""
+        selection = self._select()
+        if not self._is_selective or not selection:
+            return selection
+        rows, at_us = (*selection.to_send, *selection.to_park), self.clock.now_us()
+        chosen = self.courier.chosen([body for _, _, _, body in rows])
+        if isinstance(chosen, Carried):
+            self._settle(_exchange(_nothing_of(selection), chosen, at_us))
+            return None
+        return selection.without({seq for (seq, *_), is_taken in zip(rows, chosen, strict=True) if not is_taken})
 
     def _select(self) -> Selection:
         """The oldest lane that is due and the next of the stream, by turns when there is both.
@@ -173,8 +187,7 @@ class Worker:
         at_us = self.clock.now_us()
         trouble = self.courier.greet()
         if trouble is not None:
-            nothing = evolve(selection, to_send=(), to_park=(), damaged=())
-            self._settle(_exchange(nothing, trouble, at_us))
+            self._settle(_exchange(_nothing_of(selection), trouble, at_us))
             return
         known = self.sink.limit()
         most = min(known.max_events, BATCH_EVENTS)  # folding leaves so many alone, since they may be on their way
@@ -213,6 +226,9 @@ class Worker:
                 decided, renewal = conflict_decided(con, exchange, conflict_seq, new_source, now_us)
             for gap in write_fates(con, decided, self.epoch, now_us, jitter):
                 self._explain(con, gap, now_us)
+            if not exchange.selection.to_send:  # nothing was said to the receiver, so nothing is known of it
+                self._note(con, state=self.state)
+                return decided, renewal
             self._note(
                 con,
                 state=SinkState.DELIVERING,
@@ -221,8 +237,7 @@ class Worker:
                 next_try_us=None,
                 last_success_us=now_us,
             )
-            if exchange.selection.to_send:
-                attempts.add(con, self._logged(exchange))
+            attempts.add(con, self._logged(exchange))
             return decided, renewal
 
         decided, renewal = self.outbox.write(write, synced=conflict_seq is not None)
@@ -238,8 +253,9 @@ class Worker:
             entries = self.outbox.query(lambda con: journal.at(con, seqs))
             self.announce(settled(decided, entries, now_us))
         self.limit = self.limit.after_success()
-        self._not_before = 0.0
-        self._change(SinkState.DELIVERING, 0, "")
+        if exchange.selection.to_send:
+            self._not_before = 0.0
+            self._change(SinkState.DELIVERING, 0, "")
 
     def _back_off(self, exchange: Exchange) -> None:
         self.limit = self.limit.after_outage()
@@ -331,6 +347,11 @@ class Worker:
             return
         level = logging.INFO if state is SinkState.DELIVERING else logging.WARNING
         log.log(level, "sink %s: %s%s", self.sink.name, state.value, f" ({printable(reason)})" if reason else "")
+
+
+def _nothing_of(selection: Selection) -> Selection:
+    """For an exchange that never got to the events."""
+    return evolve(selection, to_send=(), to_park=(), damaged=(), passed=())
 
 
 def _exchange(selection: Selection, carried: Carried, at_us: int) -> Exchange:

@@ -7,7 +7,8 @@ backs off, keeps everything and says so in ``status``.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeGuard
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
@@ -61,6 +62,18 @@ class DirectSink(Destination, Protocol):
 
     def close(self) -> None:
         """Let go of what is open; ``deliver`` may be called again afterwards."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A destination that does not take every event. One without this method takes all."""
+
+    def takes(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether an event is for it, by its attributes (docs/wire.md, "The envelope"): ``type``, ``priority`` ...
+
+        Pure, and the same for the same event. What it does not take is settled without being sent and counts as
+        delivered. Not for a destination whose receiver looks for missing sequences.
+        """
 
 
 AnySink = Sink | DirectSink

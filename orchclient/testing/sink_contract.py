@@ -18,7 +18,7 @@ from orchclient.core.batch import Batch
 from orchclient.core.http import HttpOutcome, HttpReply, NoReply
 from orchclient.core.limits import BATCH_EVENTS
 from orchclient.core.policy import Action, Fate, Verdict, complete
-from orchclient.sinks.sink import AnySink, DirectSink, Sink
+from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink
 
 NOW_US = 1_800_000_000_000_000
 DEADLINE_S = 5.0
@@ -104,6 +104,14 @@ class DestinationContract:
         limit = self.make_sink().limit()
         assert 1 <= limit.events <= limit.max_events
         assert 1 <= limit.bytes <= limit.max_bytes
+
+    def test_one_that_takes_some_events_only_does_not_look_for_missing_sequences(self) -> None:
+        """It would be told of none of them; and its rule answers yes or no, the same each time."""
+        sink = self.make_sink()
+        if isinstance(sink, Selective):
+            assert not sink.checks_sequence
+            attributes = {name: value for name, value in json.loads(_event("0", 1, "")).items() if name != "data"}
+            assert sink.takes(attributes) is sink.takes(attributes)
 
     def test_its_repr_shows_no_secret(self) -> None:
         """It stands in tracebacks."""
