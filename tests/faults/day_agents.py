@@ -183,10 +183,12 @@ class Agent:
 
     def add(self, sink: str) -> str:
         self._client.add_sink(self._made(sink))
+        self._watch.until_still(STILL_S)
         return sink
 
     def remove(self, sink: str, forget: bool) -> str:
         self._client.remove_sink(sink, forget=forget)
+        self._watch.until_still(STILL_S)
         return sink
 
     def end(self) -> str:

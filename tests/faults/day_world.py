@@ -76,6 +76,7 @@ class Watch:
         self.world = world
         self.clock = clock
         self.changed = threading.Condition()
+        self.seen_s = -math.inf  # what time it was when this process was last told to look
         self.stuck: dict[
             int, Callable[[], bool]
         ] = {}  # threads that wait for a destination, and whether it still hangs
@@ -91,6 +92,9 @@ class Watch:
     def until_still(self, timeout_s: float) -> bool:
         """Let time be what the world says, and wait until nobody in this process has anything to do."""
         with self.changed:
+            # Not whenever a thread looks: one would begin the next minute before the agents have spoken, or while
+            # they speak, and be asleep again when it should look.
+            self.seen_s = self.clock.monotonic()
             self.changed.notify_all()
             return self.changed.wait_for(lambda: all(each.is_still for each in list(self._wakers)), timeout_s)
 
@@ -132,7 +136,7 @@ class DayWaker:
 
     @property
     def _is_due(self) -> bool:
-        return self._woken or self._watch.clock.monotonic() >= self._due_s
+        return self._woken or self._watch.seen_s >= self._due_s
 
     @property
     def is_woken(self) -> bool:
