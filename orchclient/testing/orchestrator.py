@@ -5,7 +5,6 @@ It must not know sockets or the fault plan: a request comes in as a value, a rep
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import sys
@@ -14,7 +13,7 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
@@ -22,10 +21,12 @@ from attrs import field, frozen
 
 from orchclient.core.http import HttpReply, HttpRequest
 from orchclient.testing.faultplan import Event, Refused, Result, Rule, event_result, problem
+from orchclient.testing.inbox import Inbox, opened_cursor
 
 EVENTS_PATH = "/v1/events"
+INBOX_PATH, ACK_PATH = "/v1/inbox", "/v1/inbox/ack"
 _SOURCES_PATH = "/v1/sources/"
-_METHODS = {EVENTS_PATH: "POST", "/v1/capabilities": "GET", "/v1/inbox": "GET", "/v1/inbox/ack": "POST"}
+_METHODS = {EVENTS_PATH: "POST", "/v1/capabilities": "GET", INBOX_PATH: "GET", ACK_PATH: "POST"}
 _BATCH_TYPE, _SINGLE_TYPE = "application/cloudevents-batch+json", "application/cloudevents+json"
 _GAP_TYPE = "dev.orchclient.gap.v1"
 _MOST_GAPS = 1000
@@ -64,6 +65,7 @@ class Terms:
     max_body_bytes: int | None = None
     max_events: int | None = None
     inbox_page: int = 50
+    inbox_hints: bool = True
 
 
 @frozen
@@ -85,7 +87,8 @@ class InMemoryOrchestrator:
         self.events: list[Event] = []
         self.repeats: Counter[str] = Counter()
         self.conflicts: list[Conflict] = []
-        self.inbox = Inbox()
+        self.inbox = Inbox(terms.inbox_page)
+        self.on_kept: Callable[[Event], None] = lambda event: None
         self._terms = terms
         self._kept: set[tuple[str, str]] = set()
         self._sources: dict[str, Sequences] = {}
@@ -109,7 +112,8 @@ class InMemoryOrchestrator:
             results = [self._judged(event, rules, held) for event in batch.events]
             pending = self.inbox.pending({event["source"] for event in batch.events})
             self.changed.notify_all()
-        return _json({"results": [r for r in results if r is not None], "inbox": {"pending": pending}})
+        hint = {"inbox": {"pending": pending}} if self._terms.inbox_hints else {}
+        return _json({"results": [r for r in results if r is not None], **hint})
 
     def _judged(self, event: Event, rules: Sequence[Rule], held: set[str]) -> Result | None:
         event_id, task_id = event["id"], event.get("subject")
@@ -136,6 +140,7 @@ class InMemoryOrchestrator:
             return event_result(event_id, "rejected", "sequence_conflict", f"it belongs to {kept_id}")
         self._kept.add((source, event_id))
         self.events.append(event)
+        self.on_kept(event)
         return event_result(event_id, "accepted")
 
     def forget(self, matches: Callable[[Event], bool]) -> int:
@@ -172,9 +177,9 @@ class InMemoryOrchestrator:
             raise Refused(405, f"this takes {method} only", {"Allow": method})
         if source:
             return self._source(source)
-        if path == "/v1/inbox":
+        if path == INBOX_PATH:
             return self._inbox_page(dict(parse_qsl(query)), hold)
-        return self._acknowledged(request.body) if path == "/v1/inbox/ack" else self._capabilities()
+        return self._acknowledged(request.body) if path == ACK_PATH else self._capabilities()
 
     def _capabilities(self) -> HttpReply:
         if self._terms.capabilities is None:
@@ -188,49 +193,26 @@ class InMemoryOrchestrator:
 
     def _inbox_page(self, query: Mapping[str, str], hold: Hold) -> HttpReply:
         source, wait = query.get("source", ""), query.get("wait", "0")
-        after, owner = _opened(query["cursor"]) if "cursor" in query else (0, source)
-        if not source or owner != source or not re.fullmatch(_SECONDS, wait):
-            raise Refused(400, "the source is missing, or the wait or the cursor is not usable")
+        if not source or not re.fullmatch(_SECONDS, wait):
+            raise Refused(400, "the source is missing, or the wait is not usable")
+        known = opened_cursor(query.get("cursor", ""))  # one that is not known counts as absent
+        after = known[0] if known and known[1] == source else 0
         with self.changed:
             if float(wait) and not self.inbox.after(after, source):
                 hold(lambda: bool(self.inbox.after(after, source)), min(float(wait), _LONGEST_POLL_S))
-            entries = self.inbox.after(after, source)
-        page = entries[: self._terms.inbox_page]
-        cursor = _cursor(page[-1][0] if page else after, source)
-        items = [item for _, _, item in page]
-        return _json({"items": items, "cursor": cursor, "has_more": len(items) < len(entries)})
+            return _json(self.inbox.page(after, source))
 
     def _acknowledged(self, body: bytes) -> HttpReply:
         value = _parsed(body)
         cursor = value.get("cursor") if isinstance(value, dict) else None
-        if not isinstance(cursor, str):
-            raise Refused(400, "an acknowledgement is an object with a cursor")
-        position, source = _opened(cursor)
+        known = opened_cursor(cursor) if isinstance(cursor, str) else None
+        if known is None:
+            raise Refused(400, "an acknowledgement is an object with a cursor that was given out here")
+        position, source = known
         with self.changed:
             self.inbox.drop(position, source)
             self.changed.notify_all()
             return _json({"inbox": {"pending": self.inbox.pending({source})}})
-
-
-class Inbox:
-    """Items in the order they were put, each for one source or (None) for whoever asks first."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[int, str | None, Event]] = []
-        self._positions = count(1)
-
-    def put(self, item: Event, source: str | None) -> None:
-        self.entries.append((next(self._positions), source, item))
-
-    def after(self, position: int, source: str) -> list[tuple[int, str | None, Event]]:
-        return [entry for entry in self.entries if entry[0] > position and entry[1] in (None, source)]
-
-    def drop(self, position: int, source: str) -> None:
-        kept = self.after(position, source)
-        self.entries = [e for e in self.entries if e in kept or e[1] not in (None, source)]
-
-    def pending(self, sources: set[str]) -> int:
-        return sum(entry[1] is None or entry[1] in sources for entry in self.entries)
 
 
 class Sequences:
@@ -330,15 +312,3 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _json(value: object) -> HttpReply:
     return HttpReply(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
-
-
-def _cursor(position: int, source: str) -> str:
-    return base64.urlsafe_b64encode(f"{position}@{source}".encode()).decode()
-
-
-def _opened(cursor: str) -> tuple[int, str]:
-    try:
-        position, _, source = base64.urlsafe_b64decode(cursor).decode().partition("@")
-        return int(position), source
-    except ValueError as error:
-        raise Refused(400, "this cursor was not given out here") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import partial
@@ -20,12 +20,23 @@ from attrs import evolve, field, frozen
 
 from orchclient.core.http import HttpReply, HttpRequest
 from orchclient.testing.faultplan import Event, Fault, Line, Match, Refused, Rule, encoded, problem
-from orchclient.testing.orchestrator import EVENTS_PATH, Batch, Conflict, InMemoryOrchestrator, Terms
+from orchclient.testing.humans import Humans
+from orchclient.testing.items import WRONG_DIGEST
+from orchclient.testing.orchestrator import (
+    ACK_PATH,
+    EVENTS_PATH,
+    INBOX_PATH,
+    Batch,
+    Conflict,
+    InMemoryOrchestrator,
+    Terms,
+)
 
-__all__ = ["Conflict", "Fault", "Receiver", "SeenRequest"]
+__all__ = ["ACK_PATH", "EVENTS_PATH", "INBOX_PATH", "WRONG_DIGEST", "Conflict", "Fault", "Receiver", "SeenRequest"]
 
 _HOST = "127.0.0.1"
 _STOP_S = 1.0
+_NO_FAULT = Fault.ok()
 
 
 @frozen
@@ -46,11 +57,18 @@ class SeenRequest:
         return len(self.ids)
 
 
-class Receiver:
-    """An orchestrator on loopback, in memory.
+class Receiver(Humans):
+    """An orchestrator on loopback, in memory, with people who answer as the test says.
 
     ``with Receiver() as receiver:`` opens it; ``stop()`` and ``start()`` inside take it down and bring it
     back on the same port with everything it kept. Any method may be called from any thread.
+
+        with Receiver() as receiver, OrchestratorClient("me", url=receiver.url) as client:
+            question = client.request_clarification("task-1", "Ship it?", options=["yes", "no"])
+            receiver.answer(question, "yes", after_s=0.2)
+
+    What people do (``answer``, ``see``, ``review``, ``cancel``, ``message`` ...) is told at
+    :class:`~orchclient.testing.humans.Humans`.
     """
 
     def __init__(
@@ -63,17 +81,16 @@ class Receiver:
         max_body_bytes: int | None = None,
         max_events: int | None = None,
         inbox_page: int = 50,
+        inbox_hints: bool = True,
     ) -> None:
-        terms = Terms(token, capabilities, accepts_gzip, max_body_bytes, max_events, inbox_page)
-        self._orchestrator = InMemoryOrchestrator(terms)
-        self._changed = self._orchestrator.changed
-        self._plan: deque[Fault] = deque()
-        self._default = Fault.ok()
+        terms = Terms(token, capabilities, accepts_gzip, max_body_bytes, max_events, inbox_page, inbox_hints)
+        super().__init__(InMemoryOrchestrator(terms))
+        self._plans: defaultdict[str, deque[Fault]] = defaultdict(deque)  # by path
+        self._defaults: dict[str, Fault] = {}
         self._rules: tuple[Rule, ...] = ()
         self._releases = 0
         self._numbers = count(1)
         self._requests: dict[int, SeenRequest] = {}
-        self._failures: list[Exception] = []
         self._port = port
         self._door: _Door | None = None
         self._entered = False
@@ -109,6 +126,7 @@ class Receiver:
 
     def __exit__(self, *_: object) -> None:
         self._entered = False
+        self._forget_plans()
         self.stop()
         if self._reserved is not None:
             self._reserved.close()
@@ -122,21 +140,28 @@ class Receiver:
 
     # What it is to do
 
-    def plan(self, *faults: Fault) -> None:
-        """Adds faults: each POST of events takes the next, whatever becomes of it."""
-        with self._changed:
-            self._plan.extend(faults)
+    def plan(self, *faults: Fault, on: str = EVENTS_PATH) -> None:
+        """Adds faults: each request to the path takes the next, whatever becomes of it; by default POSTs of events.
 
-    def always(self, fault: Fault) -> None:
-        """Sets the fault of every POST of events for which the plan has none left."""
+        ``receiver.plan(Fault.status(503), Fault.lose_reply(), on=INBOX_PATH)`` troubles the next two polls. Faults that
+        concern single events (``reject``, ``retry`` ...) do nothing to other requests.
+        """
         with self._changed:
-            self._default = fault
+            self._plans[on].extend(faults)
+
+    def always(self, fault: Fault, *, on: str = EVENTS_PATH) -> None:
+        """Sets the fault of every request to the path for which the plan has none left.
+
+        ``receiver.always(Fault.status(404), on=INBOX_PATH)`` is an orchestrator without an inbox.
+        """
+        with self._changed:
+            self._defaults[on] = fault
 
     def heal(self) -> None:
-        """Drops the plan and ``always``, and releases whatever hangs; permanent rules stay."""
+        """Drops the plans and ``always``, and releases whatever hangs; permanent rules stay."""
         with self._changed:
-            self._plan.clear()
-            self._default = Fault.ok()
+            self._plans.clear()
+            self._defaults.clear()
             self.release()
 
     def release(self) -> None:
@@ -164,12 +189,6 @@ class Receiver:
         with self._changed:
             self._rules = ()
 
-    def put(self, item: Event, source: str | None = None) -> None:
-        """Puts a CloudEvent in the inbox of a source; without one, whichever source polls gets it."""
-        with self._changed:
-            self._orchestrator.inbox.put(item, source)
-            self._changed.notify_all()
-
     # What it saw; every list is a copy
 
     @property
@@ -193,7 +212,7 @@ class Receiver:
     def inbox(self) -> list[Event]:
         """The items that are not acknowledged yet."""
         with self._changed:
-            return [item for _, _, item in self._orchestrator.inbox.entries]
+            return self._orchestrator.inbox.items
 
     @property
     def requests(self) -> list[SeenRequest]:
@@ -203,7 +222,7 @@ class Receiver:
 
     @property
     def failures(self) -> list[Exception]:
-        """What the test's own predicates raised; the client got a 500."""
+        """What the test's own predicates raised (the client got a 500), and its policies."""
         with self._changed:
             return list(self._failures)
 
@@ -246,28 +265,29 @@ class Receiver:
     def _serve(self, line: Line, request: HttpRequest) -> bool:
         path = request.url.partition("?")[0]
         seen = SeenRequest(next(self._numbers), request.method, path, request.headers, time.monotonic())
-        if (request.method, path) == ("POST", EVENTS_PATH):
-            return self._serve_events(line, request, seen)
-        reply = self._orchestrator.answer(request, partial(self._hold, line, seen))
-        self._note(seen, reply.status)
-        line.write(encoded(reply))
-        return True
-
-    def _serve_events(self, line: Line, request: HttpRequest, seen: SeenRequest) -> bool:
         with self._changed:  # together, or a heal() in between would miss this hang
-            fault = self._plan.popleft() if self._plan else self._default
+            plan = self._plans[path]
+            fault = plan.popleft() if plan else self._defaults.get(path, _NO_FAULT)
             releases = self._releases
-        batch = self._orchestrator.batch(request)
+        is_events = (request.method, path) == ("POST", EVENTS_PATH)
+        batch = self._orchestrator.batch(request) if is_events else Batch()
         seen = evolve(seen, ids=tuple(event["id"] for event in batch.events), fault=fault)
         if fault.holds:
             self._hold(line, seen, lambda: self._releases > releases, fault.hold_s)
             line.require_client()
-        with self._changed:  # together, or a waiter could see the events without the request
-            reply = self._decided(fault, batch)
-            self._note(seen, reply.status if fault.answers else None)
-        return fault.manner.send(line, encoded(reply))
+        if is_events:
+            return self._serve_events(line, seen, batch)
+        reply = fault.instead or self._orchestrator.answer(request, partial(self._hold, line, seen))
+        self._note(seen, reply.status if fault.answers else None)
+        return fault.manner.send(line, encoded(HttpReply(reply.status) if fault.bare else reply))
 
-    def _decided(self, fault: Fault, batch: Batch) -> HttpReply:
+    def _serve_events(self, line: Line, seen: SeenRequest, batch: Batch) -> bool:
+        with self._changed:  # together, or a waiter could see the events without the request
+            reply = self._reply(seen.fault, batch)
+            self._note(seen, reply.status if seen.fault.answers else None)
+        return seen.fault.manner.send(line, encoded(reply))
+
+    def _reply(self, fault: Fault, batch: Batch) -> HttpReply:
         if fault.instead is not None:
             return fault.instead
         reply = self._orchestrator.ingest(batch, (*fault.rules, *self._rules))

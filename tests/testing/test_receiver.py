@@ -19,7 +19,7 @@ import pytest
 import requests
 from attrs import frozen
 
-from orchclient.testing.receiver import Conflict, Fault, Receiver
+from orchclient.testing.receiver import ACK_PATH, INBOX_PATH, Conflict, Fault, Receiver
 
 SOURCE = "urn:uuid:0198c0de-0000-7000-8000-000000000001"
 BATCH = "application/cloudevents-batch+json"
@@ -346,14 +346,44 @@ class TestInbox:
         assert page["items"] == []
         assert get(receiver, "/v1/inbox", source=SOURCE, cursor=page["cursor"]).status == 200
 
-    @pytest.mark.parametrize("query", [{}, {"wait": "soon"}, {"cursor": "made up"}], ids=str)
+    @pytest.mark.parametrize("query", [{}, {"wait": "soon"}], ids=str)
     def test_a_poll_of_the_wrong_shape_is_refused(self, receiver: Receiver, query: dict[str, str]) -> None:
         source = {"source": SOURCE} if query else {}
         assert get(receiver, "/v1/inbox", **source, **query).status == 400
 
-    def test_the_cursor_of_another_source_is_refused(self, receiver: Receiver) -> None:
-        cursor = get(receiver, "/v1/inbox", source="urn:other").json["cursor"]
-        assert get(receiver, "/v1/inbox", source=SOURCE, cursor=cursor).status == 400
+    def test_a_cursor_that_is_not_known_counts_as_absent(self, receiver: Receiver) -> None:
+        receiver.put(event("one"), SOURCE)
+        theirs = get(receiver, "/v1/inbox", source="urn:other").json["cursor"]
+        pages = [get(receiver, "/v1/inbox", source=SOURCE, cursor=cursor).json for cursor in ("made up", "", theirs)]
+        assert [[item["id"] for item in page["items"]] for page in pages] == [["one"]] * 3
+
+    def test_a_page_stays_below_64_kib(self, receiver: Receiver) -> None:
+        for name in ("one", "two", "three"):
+            receiver.put(event(name, data={"text": "x" * 30_000}), SOURCE)
+        answer = get(receiver, "/v1/inbox", source=SOURCE)
+        assert [item["id"] for item in answer.json["items"]] == ["one", "two"]
+        assert answer.json["has_more"]
+        assert len(answer.body) <= 65_536
+
+    def test_items_in_another_order_come_again_behind_every_cursor(self, receiver: Receiver) -> None:
+        for name in ("one", "two"):
+            receiver.put(event(name), SOURCE)
+        cursor = get(receiver, "/v1/inbox", source=SOURCE).json["cursor"]
+        receiver.reorder_inbox()
+        again = get(receiver, "/v1/inbox", source=SOURCE, cursor=cursor).json
+        assert [item["id"] for item in again["items"]] == ["two", "one"]
+
+    def test_a_poll_takes_the_faults_that_are_planned_for_polls(self, receiver: Receiver) -> None:
+        receiver.plan(Fault.status(503), on=INBOX_PATH)
+        receiver.always(Fault.status(404), on=ACK_PATH)
+        assert [get(receiver, "/v1/inbox", source=SOURCE).status for _ in range(2)] == [503, 200]
+        assert acknowledge(receiver, get(receiver, "/v1/inbox", source=SOURCE).json["cursor"]).status == 404
+        assert post(receiver, event("a")).status == 200
+
+    def test_a_receiver_may_keep_from_telling_that_items_wait(self) -> None:
+        with Receiver(inbox_hints=False) as receiver:
+            receiver.put(event("q"), SOURCE)
+            assert "inbox" not in post(receiver, event("a")).json
 
     @pytest.mark.parametrize("cursor", [None, 5, "made up"], ids=str)
     def test_an_acknowledgement_without_a_real_cursor_is_refused(self, receiver: Receiver, cursor: object) -> None:
