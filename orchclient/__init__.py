@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
     from orchclient.core.settled import Settled
     from orchclient.core.task_state import TaskState
+    from orchclient.escalating import EscalationHandler
     from orchclient.handles import Clarification, Completion, Escalation
+    from orchclient.recovery import recovering
     from orchclient.reporting import FlushReport
     from orchclient.task import Task
 
@@ -41,6 +43,8 @@ _HOMES = {
     "Clarification": "orchclient.handles",
     "Completion": "orchclient.handles",
     "Escalation": "orchclient.handles",
+    "EscalationHandler": "orchclient.escalating",
+    "recovering": "orchclient.recovery",
     "FlushReport": "orchclient.reporting",
     "OrchClientError": "orchclient.core.errors",
     "InvalidEvent": "orchclient.core.errors",
@@ -57,6 +61,7 @@ __all__ = [
     "Completion",
     "ConfigError",
     "Escalation",
+    "EscalationHandler",
     "FlushReport",
     "InvalidEvent",
     "NotificationPriority",
@@ -73,6 +78,7 @@ __all__ = [
     "TaskStatus",
     "UnknownEvent",
     "__version__",
+    "recovering",
 ]
 
 # The application decides where log records go.

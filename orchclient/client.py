@@ -17,6 +17,7 @@ from typing import Any, Self
 from orchclient import config, tracing
 from orchclient.core import verbs
 from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
+from orchclient.core.exceptions import error_type_of, mark_escalated, message_of, traceback_of
 from orchclient.core.ids import checked_id
 from orchclient.core.task_state import TaskState
 from orchclient.delivery.announcer import Callback
@@ -133,7 +134,7 @@ class OrchestratorClient:
 
     def task(self, task_id: str) -> Task:
         """A handle whose verbs need no task id; as a context manager it starts the task and escalates exceptions."""
-        return Task(self, task_id, self._recorder.clean_text)
+        return Task(self, task_id, self._clock)
 
     # --- ask ------------------------------------------------------------------------------------------------------
 
@@ -237,6 +238,41 @@ class OrchestratorClient:
             recovery_history,
         )
         return Escalation(self._recorder.record(draft), NotificationPriority(draft.priority))
+
+    def escalate_exception(
+        self,
+        task_id: str,
+        error: BaseException,
+        context: Mapping[str, Any] | None = None,
+        *,
+        error_type: str | None = None,
+        error_message: str | None = None,
+        fatal: bool = True,
+        dedup_key: str | None = None,
+        recovery_history: Sequence[Mapping[str, Any]] = (),
+    ) -> Escalation:
+        """Call for help because of an exception, with its traceback and what was tried.
+
+        :param error_type: default the exception class's ``error_type`` when it has one, else the name of its class.
+        :param error_message: default what the exception says.
+        :param recovery_history: what was tried, oldest first; its length is the number of recovery attempts.
+
+        When ``fatal``, a ``with client.task(...)`` that the exception leaves afterwards does not escalate it again.
+        """
+        escalation = self.escalate_error(
+            task_id,
+            error_type if error_type is not None else error_type_of(error),
+            error_message if error_message is not None else message_of(error),
+            len(recovery_history),
+            context,
+            fatal=fatal,
+            dedup_key=dedup_key,
+            traceback=traceback_of(error, self._recorder.clean_text),
+            recovery_history=recovery_history,
+        )
+        if fatal:
+            mark_escalated(error, task_id)
+        return escalation
 
     # --- look -----------------------------------------------------------------------------------------------------
 

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import logging
-import traceback as traceback_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from orchclient.core.backoff import Backoff
 from orchclient.core.errors import OrchClientError
 from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
-from orchclient.core.limits import shortened
+from orchclient.core.exceptions import described, is_escalated
+from orchclient.core.recovery import RECOVERY
 from orchclient.core.task_state import TaskState
+from orchclient.delivery.clock import Clock
 from orchclient.handles import Clarification, Completion, Escalation
+from orchclient.recovery import recovering
 
 if TYPE_CHECKING:
     from orchclient.client import OrchestratorClient
 
 log = logging.getLogger("orchclient")
 
-TRACEBACK_CHARS = 16_000
-
 
 class Task:
     """One task of an agent, by id. ``with client.task(id) as task:`` starts it and escalates an escaping exception."""
 
-    def __init__(self, client: OrchestratorClient, task_id: str, clean_text: Callable[[str], str]) -> None:
+    def __init__(self, client: OrchestratorClient, task_id: str, clock: Clock) -> None:
         self.task_id = task_id
         self._client = client
-        self._clean_text = clean_text
+        self._clock = clock
         self._history: list[dict[str, Any]] = []
 
     def __repr__(self) -> str:
@@ -92,7 +93,7 @@ class Task:
 
     def recovery_attempted(self, error: BaseException | str, action: str | None = None) -> int:
         """Count an attempt to recover and remember it for an escalation; the number so far. Records nothing yet."""
-        entry = {"attempt": len(self._history) + 1, "error": _described(error)}
+        entry = {"attempt": len(self._history) + 1, "error": described(error)}
         self._history.append(entry | {"action": action} if action else entry)
         return len(self._history)
 
@@ -104,24 +105,60 @@ class Task:
         *,
         fatal: bool = True,
         dedup_key: str | None = None,
+        error_type: str | None = None,
+        recovery_history: Sequence[Mapping[str, Any]] | None = None,
     ) -> Escalation:
-        """Call for help with the recovery attempts of this handle. ``error`` is an exception or an error type."""
-        is_exception = isinstance(error, BaseException)
+        """Call for help. ``error`` is an exception, which comes with its traceback, or an error type.
+
+        :param error_type: of an exception; default its class's ``error_type``, else the name of its class.
+        :param recovery_history: what was tried, oldest first; default the recovery attempts of this handle.
+        """
+        history = self._history if recovery_history is None else list(recovery_history)
+        if isinstance(error, BaseException):
+            return self._client.escalate_exception(
+                self.task_id,
+                error,
+                context,
+                error_type=error_type,
+                error_message=error_message,
+                fatal=fatal,
+                dedup_key=dedup_key,
+                recovery_history=history,
+            )
         return self._client.escalate_error(
             self.task_id,
-            type(error).__name__ if is_exception else str(error),
-            error_message if error_message is not None else str(error),
-            self.recovery_attempts,
+            error,
+            error_message if error_message is not None else error,
+            len(history),
             context,
             fatal=fatal,
             dedup_key=dedup_key,
-            traceback=self._traceback_text(error) if isinstance(error, BaseException) else None,
-            recovery_history=self._history,
+            recovery_history=history,
         )
 
-    def _traceback_text(self, error: BaseException) -> str:
-        text = "".join(traceback_module.format_exception(error))
-        return shortened(self._clean_text(text), TRACEBACK_CHARS) if len(text) > TRACEBACK_CHARS else text
+    def recovering(
+        self,
+        error_type: str,
+        attempts: int = 3,
+        *,
+        on: type[Exception] | tuple[type[Exception], ...] = Exception,
+        backoff: Backoff = RECOVERY,
+        context: Mapping[str, Any] | None = None,
+        fatal: bool = True,
+        dedup_key: str | None = None,
+    ) -> recovering:
+        """Work that is tried again while it fails with a known trouble: a loop, or a decorator; see ``recovering``."""
+        return recovering(
+            self,
+            error_type,
+            attempts,
+            on=on,
+            backoff=backoff,
+            context=context,
+            fatal=fatal,
+            dedup_key=dedup_key,
+            clock=self._clock,
+        )
 
     def snapshot(self) -> TaskState:
         """Where the task stands as its events add up, over restarts."""
@@ -135,14 +172,10 @@ class Task:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # An interrupt or an exit is not an error of the task.
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not is_escalated(error, self.task_id):
             try:
                 self.escalate(error)
             except OrchClientError as refusal:
                 # The agent's own exception must reach its caller, whatever our disk does. Without a traceback, which
                 # would repeat that exception and whatever secret it quotes.
                 log.error("task %s: its exception could not be escalated: %s", self.task_id, refusal)
-
-
-def _described(error: BaseException | str) -> str:
-    return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error

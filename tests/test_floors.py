@@ -32,6 +32,8 @@ FILES = {
     "station": 3,
     "reporting": 3,
     "handles": 3,
+    "recovery": 3,
+    "escalating": 3,
     "task": 3,
     "client": 3,
     "tracing": 3,

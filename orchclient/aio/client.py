@@ -19,6 +19,7 @@ from orchclient.aio.transaction import Transaction
 from orchclient.aio.verbs import Remote, into, recorded, waited
 from orchclient.core.errors import OutboxError
 from orchclient.core.ids import checked_id
+from orchclient.delivery.clock import SystemClock
 
 P = ParamSpec("P")
 
@@ -67,6 +68,7 @@ class OrchestratorClient(Remote[sync.OrchestratorClient]):
     def __init__(self, agent_id: str, **given: Any) -> None:
         try:
             self.agent_id = checked_id("agent_id", agent_id)
+            self._clock = given.get("clock") or SystemClock()
             self._settings = _Settings(agent_id, given)
         finally:
             del given  # a traceback that shows locals would print the secrets among them
@@ -94,7 +96,7 @@ class OrchestratorClient(Remote[sync.OrchestratorClient]):
 
         Nothing is recorded yet, so there is nothing to await; ``await client.task(...)`` gives the handle as well.
         """
-        return Task(self._calls, lambda: self._target().task(task_id), task_id)
+        return Task(self._calls, lambda: self._target().task(task_id), task_id, self._clock)
 
     # --- ask ------------------------------------------------------------------------------------------------------
 
@@ -107,6 +109,7 @@ class OrchestratorClient(Remote[sync.OrchestratorClient]):
     # --- call for help --------------------------------------------------------------------------------------------
 
     escalate_error = into(Escalation, sync.OrchestratorClient.escalate_error)
+    escalate_exception = into(Escalation, sync.OrchestratorClient.escalate_exception)
 
     # --- look -----------------------------------------------------------------------------------------------------
 

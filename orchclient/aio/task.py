@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from orchclient import task as sync
 from orchclient.aio.calls import Calls
 from orchclient.aio.handles import Clarification, Completion, Escalation
 from orchclient.aio.verbs import Remote, into, recorded
+from orchclient.core.backoff import Backoff
+from orchclient.core.recovery import RECOVERY
+from orchclient.delivery.clock import Clock
+from orchclient.recovery import recovering
 
 
 class Task(Remote[sync.Task]):
@@ -19,8 +23,9 @@ class Task(Remote[sync.Task]):
     of its task.
     """
 
-    def __init__(self, calls: Calls, make: Callable[[], sync.Task], task_id: str) -> None:
+    def __init__(self, calls: Calls, make: Callable[[], sync.Task], task_id: str, clock: Clock) -> None:
         self._calls = calls
+        self._clock = clock
         self.task_id = task_id
         self._make = make
         self._sync: sync.Task | None = None
@@ -48,6 +53,31 @@ class Task(Remote[sync.Task]):
     complete = into(Completion, sync.Task.complete)
     recovery_attempted = recorded(sync.Task.recovery_attempted)
     escalate = into(Escalation, sync.Task.escalate)
+
+    def recovering(
+        self,
+        error_type: str,
+        attempts: int = 3,
+        *,
+        on: type[Exception] | tuple[type[Exception], ...] = Exception,
+        backoff: Backoff = RECOVERY,
+        context: Mapping[str, Any] | None = None,
+        fatal: bool = True,
+        dedup_key: str | None = None,
+    ) -> recovering:
+        """Work that is tried again while it fails: a loop, or a decorator of async functions; see ``recovering``."""
+        return recovering(
+            self,
+            error_type,
+            attempts,
+            on=on,
+            backoff=backoff,
+            context=context,
+            fatal=fatal,
+            dedup_key=dedup_key,
+            clock=self._clock,
+        )
+
     snapshot = recorded(sync.Task.snapshot)
 
     async def __aenter__(self) -> Self:

@@ -23,6 +23,9 @@ class Clock(Protocol):
     def randomness(self) -> bytes:
         """Ten random bytes, for ids."""
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, for an agent that asked to wait; the client itself never sleeps."""
+
 
 class SystemClock:
     """The machine's clock and randomness."""
@@ -34,6 +37,7 @@ class SystemClock:
 
     monotonic = staticmethod(time.monotonic)
     jitter = staticmethod(random.random)
+    sleep = staticmethod(time.sleep)
 
     @staticmethod
     def randomness() -> bytes:

@@ -38,8 +38,17 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.002)
 
 
+_of_other_tests: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _other_threads() -> None:
+    _of_other_tests.update(threading.enumerate())
+
+
 def threads(name: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == name]
+    """Those that this test started and that live."""
+    return [each for each in threading.enumerate() if each.name == name and each not in _of_other_tests]
 
 
 # --- the verbs ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ PAIRS = [
     (handles.Completion, aio.Completion),
     (handles.Escalation, aio.Escalation),
 ]
-BLOCKS = {"task", "transaction"}
+BLOCKS = {"task", "transaction", "recovering"}
 """Verbs that do nothing yet: they give what ``async with`` enters."""
 
 

@@ -36,6 +36,8 @@ class StillClock:
         self.seconds += seconds
         self.us += int(seconds * 1e6)
 
+    sleep = pass_s
+
 
 class ScriptedTransport:
     """Answers POSTs from a script, then accepts everything; keeps what was sent."""
