@@ -27,6 +27,7 @@ _COMMANDS = {
     "prune": ("orchclient.cli.prune", "Forget delivered history; give up dead letters."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
+    "serve": ("orchclient.cli.serve", "Run an orchestrator on this machine, and make its tokens."),
     "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),
 }
 

@@ -1,0 +1,1 @@
+"""The migrations of the orchestrator's database, run by Alembic."""

@@ -1,0 +1,468 @@
+"""What people see and do, as plain functions over a session: what needs them, tasks, timelines, agents.
+
+The page and the JSON interface are made of these. They return values, never rows that hang on a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from attrs import asdict, frozen
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session
+
+from orchclient.core.timestamps import rfc3339
+from orchclient.server.inbox import Item
+from orchclient.server.models import Agent, Answer, Clarification, Event, Inbox, Incident, Log, Review, Source, Task
+from orchclient.server.questions import OPEN
+
+CANCEL: Final = "task.cancel_requested.v1"
+MESSAGE: Final = "task.message.v1"
+MOST_ROWS: Final = 200
+
+
+# --- What is shown ------------------------------------------------------------------------------------------------
+
+
+@frozen
+class AnswerView:
+    """A decision, as it was given."""
+
+    id: str
+    outcome: str
+    answers: Sequence[Mapping[str, Any]] | None
+    comment: str | None
+    responder: Mapping[str, Any]
+    channel: str | None
+    late: bool
+    answered_us: int
+
+
+@frozen
+class QuestionView:
+    """A question as a person is asked it. ``is_taken`` says that the agent has picked the answer up."""
+
+    id: str
+    task_id: str
+    agent_id: str
+    state: str
+    priority: str
+    questions: Sequence[Mapping[str, Any]]
+    context: Mapping[str, Any]
+    default: Any
+    deadline_us: int | None
+    asked_us: int
+    seen_us: int | None
+    settled_us: int | None
+    content_digest: str
+    reason: str | None
+    is_taken: bool
+    taken_us: int | None
+    answers: Sequence[AnswerView] = ()
+
+
+@frozen
+class ReviewView:
+    """A result that waits, or waited, for a decision."""
+
+    id: str
+    task_id: str
+    agent_id: str
+    state: str
+    pr_url: str | None
+    quality_score: float | None
+    result: Mapping[str, Any]
+    asked_us: int
+    settled_us: int | None
+    answers: Sequence[AnswerView] = ()
+
+
+@frozen
+class IncidentView:
+    """An error for which an agent called for help."""
+
+    task_id: str
+    key: str
+    agent_id: str
+    error_type: str
+    error_message: str
+    priority: str
+    fatal: bool
+    count: int
+    state: str
+    first_us: int
+    last_us: int
+
+
+@frozen
+class TaskView:
+    """A task as its agents last described it."""
+
+    task_id: str
+    agent_id: str
+    status: str
+    progress_percentage: float | None
+    current_step: str | None
+    metadata: Mapping[str, Any]
+    attempt: int | None
+    pr_url: str | None
+    quality_score: float | None
+    result: Mapping[str, Any] | None
+    created_us: int
+    updated_us: int
+    received_us: int
+    completed_us: int | None
+
+
+@frozen
+class LogView:
+    """One line of a task's history. ``place`` names it: the source's number and the sequence."""
+
+    place: str
+    agent_id: str
+    level: str
+    message: str
+    metadata: Mapping[str, Any]
+    time_us: int
+    received_us: int
+
+
+@frozen
+class AgentView:
+    """An agent, and what it last said of its outbox."""
+
+    agent_id: str
+    first_seen_us: int
+    last_seen_us: int
+    pending: int | None
+    dead: int | None
+    oldest_age_s: float | None
+    reported_us: int | None
+    inbox_pending: int
+
+
+@frozen
+class Needs:
+    """What needs a person now."""
+
+    questions: Sequence[QuestionView]
+    reviews: Sequence[ReviewView]
+    incidents: Sequence[IncidentView]
+    agents_alive: int
+
+
+@frozen
+class TaskPage:
+    """A task with everything about it."""
+
+    task: TaskView
+    questions: Sequence[QuestionView]
+    reviews: Sequence[ReviewView]
+    incidents: Sequence[IncidentView]
+    logs: Sequence[LogView]
+
+
+@frozen
+class TaskFilter:
+    """Which tasks, newest word first; ``before_us`` goes on where the last page ended."""
+
+    status: str | None = None
+    agent_id: str | None = None
+    text: str | None = None
+    before_us: int | None = None
+    limit: int = 50
+
+
+ALIVE_US: Final = 120 * 1_000_000
+
+
+def needs(session: Session, now_us: int) -> Needs:
+    """Open questions, the soonest deadline first; open reviews; errors that nobody resolved, the worst first."""
+    asked = select(Clarification).where(Clarification.state.in_(OPEN), Clarification.asked_us > 0)
+    asked = asked.order_by(func.coalesce(Clarification.deadline_us, 2**62), Clarification.received_us)
+    waiting = select(Review).where(Review.state == "open").order_by(Review.received_us)
+    alive = select(func.count()).select_from(Agent).where(Agent.last_seen_us > now_us - ALIVE_US)
+    return Needs(
+        _shown_once(session, session.scalars(asked.limit(MOST_ROWS)).all()),
+        _reviews(session, session.scalars(waiting.limit(MOST_ROWS)).all()),
+        _incidents(session, Incident.state == "open"),
+        session.execute(alive).scalar_one(),
+    )
+
+
+def question(session: Session, question_id: str) -> QuestionView | None:
+    """One question with every answer given to it, the first one first."""
+    rows = select(Clarification).where(Clarification.question_id == question_id, Clarification.asked_us > 0)
+    found = _shown_once(session, session.scalars(rows.order_by(Clarification.received_us)).all())
+    return found[0] if found else None
+
+
+def review(session: Session, review_id: str) -> ReviewView | None:
+    """One review with every decision on it."""
+    found = _reviews(session, session.scalars(select(Review).where(Review.id == review_id).limit(1)).all())
+    return found[0] if found else None
+
+
+def tasks(session: Session, wanted: TaskFilter) -> list[TaskView]:
+    """Tasks by a filter, the one that was heard of last first."""
+    rows = select(Task)
+    if wanted.status:
+        rows = rows.where(Task.status == wanted.status)
+    if wanted.agent_id:
+        rows = rows.where(Task.agent_id == wanted.agent_id)
+    if wanted.text:
+        rows = rows.where(or_(_contains(Task.task_id, wanted.text), _contains(Task.current_step, wanted.text)))
+    if wanted.before_us is not None:
+        rows = rows.where(Task.received_us < wanted.before_us)
+    limit = min(max(wanted.limit, 1), MOST_ROWS)
+    rows = rows.order_by(Task.received_us.desc(), Task.task_id).limit(limit)
+    return [_task(task) for task in session.scalars(rows)]
+
+
+def _contains(column: Any, text: str) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = column.contains(text, autoescape=True)
+    return found
+
+
+def task_page(session: Session, task_id: str, *, most_logs: int = MOST_ROWS) -> TaskPage | None:
+    """A task and its history, newest first."""
+    task = session.get(Task, task_id)
+    if task is None:
+        return None
+    asked = select(Clarification).where(Clarification.task_id == task_id, Clarification.asked_us > 0)
+    decided = select(Review).where(Review.task_id == task_id).order_by(Review.received_us.desc())
+    lines = select(Log).where(Log.task_id == task_id)
+    lines = lines.order_by(Log.received_us.desc(), Log.source_id.desc(), Log.sequence.desc()).limit(most_logs)
+    return TaskPage(
+        _task(task),
+        _shown_once(session, session.scalars(asked.order_by(Clarification.received_us.desc()).limit(MOST_ROWS)).all()),
+        _reviews(session, session.scalars(decided.limit(MOST_ROWS)).all()),
+        _incidents(session, Incident.task_id == task_id),
+        [_log(line) for line in session.scalars(lines)],
+    )
+
+
+def event_text(session: Session, place: str) -> str | None:
+    """The JSON text of an event by its place in a task's history."""
+    source_id, _, sequence = place.partition("-")
+    if not (source_id.isdecimal() and sequence.isdecimal() and len(place) < 40):
+        return None
+    found = select(Event.body).where(Event.source_id == int(source_id), Event.sequence == int(sequence))
+    return session.scalars(found).one_or_none()
+
+
+def agents(session: Session) -> list[AgentView]:
+    """Agents, the one that was heard of last first."""
+    rows = select(Agent, func.coalesce(Inbox.last - Inbox.acknowledged, 0))
+    rows = rows.outerjoin(Inbox, Inbox.source_id == Agent.source_id).order_by(Agent.last_seen_us.desc())
+    return [
+        AgentView(
+            agent.agent_id,
+            agent.first_seen_us,
+            agent.last_seen_us,
+            agent.pending,
+            agent.dead,
+            agent.oldest_age_s,
+            agent.reported_us,
+            waiting,
+        )
+        for agent, waiting in session.execute(rows.limit(MOST_ROWS))
+    ]
+
+
+def counts(session: Session) -> dict[str, Any]:
+    """How much of what there is, for metrics and the page on health."""
+    by_status = select(Task.status, func.count()).group_by(Task.status)
+    waiting = select(func.count(), func.min(Clarification.asked_us)).where(
+        Clarification.state.in_(OPEN), Clarification.asked_us > 0
+    )
+    open_questions, oldest_us = session.execute(waiting).one()
+    unread = select(func.coalesce(func.sum(Inbox.last - Inbox.acknowledged), 0))
+    return {
+        "tasks": {row[0]: row[1] for row in session.execute(by_status)},
+        "questions_open": open_questions,
+        "oldest_question_us": oldest_us,
+        "reviews_open": _count(session, Review, Review.state == "open"),
+        "incidents_open": _count(session, Incident, Incident.state == "open"),
+        "inbox_pending": int(session.execute(unread).scalar_one()),
+        "agents": _count(session, Agent),
+        "sources": _count(session, Source),
+    }
+
+
+def is_answering(session: Session) -> bool:
+    """Whether the database answers; raises when it does not."""
+    return bool(session.execute(select(1)).scalar_one())
+
+
+def _count(session: Session, model: Any, *which: ColumnElement[bool]) -> int:
+    return session.execute(select(func.count()).select_from(model).where(*which)).scalar_one()
+
+
+# --- What is said to an agent -------------------------------------------------------------------------------------
+
+
+@frozen
+class CancelRequest:
+    """Please stop this task."""
+
+    task_id: str
+    requested_by: Mapping[str, Any]
+    reason: str | None = None
+    channel: str | None = None
+
+
+@frozen
+class Message:
+    """A word to the agent of a task."""
+
+    task_id: str
+    text: str
+    sent_by: Mapping[str, Any]
+    urgent: bool = False
+    channel: str | None = None
+
+
+def cancel(session: Session, request: CancelRequest, now_us: int) -> list[Item]:
+    """What to put into the inbox of the outbox that last spoke of the task; nothing when no such task is known."""
+    said = {"reason": request.reason, "requested_by": request.requested_by, "requested_at": rfc3339(now_us)}
+    return _to_task(session, CANCEL, request.task_id, said | {"channel": request.channel})
+
+
+def message(session: Session, said: Message, now_us: int) -> list[Item]:
+    """What to put into the inbox of the outbox that last spoke of the task; nothing when no such task is known."""
+    members = {"text": said.text, "urgent": said.urgent, "sent_by": said.sent_by, "sent_at": rfc3339(now_us)}
+    return _to_task(session, MESSAGE, said.task_id, members | {"channel": said.channel})
+
+
+def _to_task(session: Session, kind: str, task_id: str, members: Mapping[str, Any]) -> list[Item]:
+    task = session.get(Task, task_id)
+    if task is None:
+        return []
+    given = {name: value for name, value in members.items() if value is not None}
+    return [Item(task.source_id, kind, {"task_id": task_id, **given})]
+
+
+# --- Rows as values -----------------------------------------------------------------------------------------------
+
+
+def _shown_once(session: Session, rows: Sequence[Clarification]) -> list[QuestionView]:
+    """One view for each question, whichever outboxes asked it: the newest request is the one that counts."""
+    newest: dict[str, Clarification] = {}
+    for row in rows:
+        before = newest.get(row.question_id)
+        newest[row.question_id] = row if before is None or row.received_us >= before.received_us else before
+    given = _answers(session, "question", list(newest))
+    return [_question(row, given.get(question_id, ())) for question_id, row in newest.items()]
+
+
+def _answers(session: Session, kind: str, targets: Sequence[str]) -> dict[str, list[AnswerView]]:
+    found: dict[str, list[AnswerView]] = {}
+    wanted = select(Answer).where(Answer.kind == kind, Answer.target_id.in_(targets))
+    for answer in session.scalars(wanted.order_by(Answer.late, Answer.id)) if targets else ():
+        view = AnswerView(
+            answer.id,
+            answer.outcome,
+            answer.answers,
+            answer.comment,
+            answer.responder,
+            answer.channel,
+            answer.late,
+            answer.answered_us,
+        )
+        found.setdefault(answer.target_id, []).append(view)
+    return found
+
+
+def _question(row: Clarification, answers: Sequence[AnswerView]) -> QuestionView:
+    return QuestionView(
+        id=row.question_id,
+        task_id=row.task_id,
+        agent_id=row.agent_id,
+        state=row.state,
+        priority=row.priority,
+        questions=row.questions,
+        context=row.context,
+        default=row.default,
+        deadline_us=row.deadline_us,
+        asked_us=row.asked_us,
+        seen_us=row.seen_us,
+        settled_us=row.settled_us,
+        content_digest=row.content_digest,
+        reason=row.reason,
+        is_taken=row.taken_id is not None,
+        taken_us=row.taken_us,
+        answers=answers,
+    )
+
+
+def _reviews(session: Session, rows: Sequence[Review]) -> list[ReviewView]:
+    once = {row.id: row for row in rows}
+    given = _answers(session, "review", list(once))
+    return [
+        ReviewView(
+            row.id,
+            row.task_id,
+            row.agent_id,
+            row.state,
+            row.pr_url,
+            row.quality_score,
+            row.result,
+            row.asked_us,
+            row.settled_us,
+            given.get(row.id, ()),
+        )
+        for row in once.values()
+    ]
+
+
+_WORST_FIRST: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3}
+
+
+def _incidents(session: Session, which: ColumnElement[bool]) -> list[IncidentView]:
+    rows = session.scalars(select(Incident).where(which).order_by(Incident.last_us.desc()).limit(MOST_ROWS))
+    names = [each.name for each in IncidentView.__attrs_attrs__]
+    views = [IncidentView(**{name: getattr(row, name) for name in names}) for row in rows]
+    return sorted(views, key=lambda view: _WORST_FIRST.get(view.priority, 4))
+
+
+def _task(row: Task) -> TaskView:
+    return TaskView(
+        row.task_id,
+        row.agent_id,
+        row.status,
+        row.progress_percentage,
+        row.current_step,
+        row.task_metadata,
+        row.attempt,
+        row.pr_url,
+        row.quality_score,
+        row.result,
+        row.created_us,
+        row.updated_us,
+        row.received_us,
+        row.completed_us,
+    )
+
+
+def _log(row: Log) -> LogView:
+    place = f"{row.source_id}-{row.sequence}"
+    return LogView(place, row.agent_id, row.level, row.message, row.log_metadata, row.time_us, row.received_us)
+
+
+def as_json(view: Any) -> Any:
+    """A view as plain values: each instant ``x_us`` becomes ``x_at`` in RFC 3339."""
+    return _with_instants(asdict(view)) if not isinstance(view, list) else [as_json(each) for each in view]
+
+
+def _with_instants(value: Any) -> Any:
+    if isinstance(value, dict):
+        return dict(_instant_member(name, member) for name, member in value.items())
+    return [_with_instants(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _instant_member(name: str, member: Any) -> tuple[str, Any]:
+    if name.endswith("_us") and (member is None or isinstance(member, int)):
+        return name.removesuffix("_us") + "_at", None if member is None else rfc3339(member)
+    return name, _with_instants(member)

@@ -1,0 +1,277 @@
+"""A body of ``POST /v1/events`` as events that are checked, or why it is refused as a whole (docs/wire.md).
+
+Knows no database and no web framework: what comes in are bytes and header values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, NoReturn
+
+from attrs import frozen
+
+from orchclient.core.envelope import TYPE_PREFIX
+from orchclient.core.ranges import Range
+from orchclient.core.timestamps import microseconds
+from orchclient.server import shapes
+
+BATCH_TYPE: Final = "application/cloudevents-batch+json"
+SINGLE_TYPE: Final = "application/cloudevents+json"
+_GZIP: Final = 31  # the window bits that make zlib expect a gzip header and trailer
+_MOST_SEQUENCE: Final = 2**53 - 1
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_LONE_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
+_NAMEABLE: Final = re.compile(r"[!#-\[\]-~]{1,64}\Z")  # 500 of them fit into a reply
+_GAP: Final = "gap.v1"
+
+
+class Refused(Exception):
+    """A request that is answered with a problem: the status, words for people, and headers if any."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class Arrival(NamedTuple):
+    """One event that may be stored. ``kind`` is its type without the prefix, empty for a type that is unknown here."""
+
+    id: str
+    source: str
+    sequence: int
+    type: str
+    kind: str
+    task: str
+    agent: str
+    priority: str
+    time_us: int
+    data: dict[str, Any]
+    body: str
+
+    @property
+    def covers(self) -> list[Range]:
+        """The sequences that are no longer missing once it is stored."""
+        own = (self.sequence, self.sequence)
+        return [own, (self.data["from"], self.data["to"])] if self.kind == _GAP else [own]
+
+
+class Spoiled(NamedTuple):
+    """An event that can be named, but never taken."""
+
+    id: str
+    task: str
+    detail: str
+
+
+@frozen
+class Limits:
+    """What one request may bring."""
+
+    max_events: int = 500
+    max_bytes: int = 2 * 1_048_576
+
+
+def read_batch(body: bytes, content_type: str, encoding: str, limits: Limits) -> list[Arrival | Spoiled]:
+    """The events of a request, in its order. Raises ``Refused``: 400, 413 or 415."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media not in (BATCH_TYPE, SINGLE_TYPE):
+        raise Refused(415, f"the content type must be {BATCH_TYPE}")
+    text = _text(_plain(body, encoding.strip().lower(), limits.max_bytes))
+    found = [_judged(event, source) for event, source in _events(text, media == SINGLE_TYPE)]
+    if len(found) > limits.max_events:
+        raise Refused(413, f"{len(found)} events in one request: at most {limits.max_events} are taken")
+    return found
+
+
+def _plain(body: bytes, encoding: str, most: int) -> bytes:
+    if encoding not in ("", "identity", "gzip"):
+        raise Refused(415, "the content encoding must be gzip or identity")
+    if encoding == "gzip" and len(body) <= most:
+        body = _unzipped(body, most)
+    if len(body) > most:
+        raise Refused(413, f"the body has more than {most} bytes")
+    return body
+
+
+def _unzipped(body: bytes, most: int) -> bytes:
+    """The plain body, or one byte more than is allowed: a bomb is never inflated further."""
+    unzip = zlib.decompressobj(_GZIP)
+    try:
+        plain = unzip.decompress(body, most + 1)
+    except zlib.error as error:
+        raise Refused(400, f"the body is not gzip: {error}") from error
+    if len(plain) <= most and (not unzip.eof or unzip.unused_data):
+        raise Refused(400, "the gzip body is cut short, or something follows it")
+    return plain
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"the body is not UTF-8 at byte {error.start}") from error
+
+
+# --- JSON, with the text of each event ----------------------------------------------------------------------------
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:30]} is too large")
+    return value
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def parsed(body: bytes) -> Any:
+    """The value of a JSON body. Raises ``Refused`` for what is none."""
+    try:
+        return _DECODER.decode(_text(body))
+    except (ValueError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def _no_json(error: Exception) -> Refused:
+    return Refused(400, f"the body is not JSON: {str(error)[:200]}")
+
+
+def _events(text: str, is_single: bool) -> Iterator[tuple[Any, str]]:
+    """Each event with its own text. What is kept is what was sent, and need not be written again."""
+    try:
+        if is_single:
+            yield _DECODER.decode(text), text
+            return
+        yield from _members(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def _members(text: str) -> Iterator[tuple[Any, str]]:
+    place = _after_space(text, 0)
+    if text[place : place + 1] != "[":
+        raise ValueError("a batch is an array")
+    place = _after_space(text, place + 1)
+    mark = text[place : place + 1]
+    while mark != "]":
+        value, end = _DECODER.raw_decode(text, place)
+        yield value, text[place:end]
+        place = _after_space(text, end)
+        mark = text[place : place + 1]
+        if mark == ",":
+            place = _after_space(text, place + 1)
+        elif mark != "]":
+            raise ValueError(f"a comma or the end of the array is missing at character {place}")
+    if _after_space(text, place + 1) != len(text):
+        raise ValueError("something follows the array")
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+# --- One event ----------------------------------------------------------------------------------------------------
+
+
+def _judged(event: Any, text: str) -> Arrival | Spoiled:
+    if type(event) is not dict:
+        raise Refused(400, "an entry of the batch is not an object")
+    event_id = event.get("id")
+    if type(event_id) is not str or not _NAMEABLE.match(event_id):
+        raise Refused(400, "an event has no usable id: it could not be named in an answer")
+    problem = shapes.envelope()(event) or _doubt(event, text)
+    type_ = event.get("type", "")
+    check = shapes.known_types().get(type_) if type(type_) is str else None
+    if not problem and check is not None:
+        problem = check(event) or _contradiction(event)
+    if problem:
+        return Spoiled(event_id, str(event.get("partitionkey") or event.get("subject") or ""), f"${problem}"[:200])
+    data = event["data"]
+    if "\\u0000" in text:
+        data = without_nul(data)
+    return Arrival(
+        event_id,
+        event["source"],
+        int(event["sequence"]),
+        type_,
+        type_.removeprefix(TYPE_PREFIX) if check is not None else "",
+        event["subject"],
+        event["agentid"],
+        event["priority"],
+        _instant(event["time"]),
+        data,
+        text,
+    )
+
+
+def _doubt(event: dict[str, Any], text: str) -> str:
+    """What no schema says of the attributes."""
+    if event["partitionkey"] != event["subject"]:
+        return ".partitionkey: must be equal to subject"
+    if not 1 <= int(event["sequence"]) <= _MOST_SEQUENCE:
+        return f".sequence: must be from 1 to {_MOST_SEQUENCE}"
+    try:
+        _instant(event["time"])
+    except ValueError:
+        return ".time: is no day of the calendar"
+    if _LONE_SURROGATE.search(text) and not _has_utf8(event):
+        return ": contains a lone surrogate"
+    return ""
+
+
+def _instant(text: str) -> int:
+    return microseconds(datetime.fromisoformat(text))
+
+
+def _has_utf8(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_SAME_AS_ID: Final = {"clarification.requested.v1": "clarification_id", "task.completed.v1": "review_id"}
+
+
+def _contradiction(event: dict[str, Any]) -> str:
+    """What no schema says of the data of a known type."""
+    data, kind = event["data"], event["type"].removeprefix(TYPE_PREFIX)
+    if data.get("task_id", event["subject"]) != event["subject"]:
+        return ".data.task_id: must be equal to subject"
+    if data.get(_SAME_AS_ID.get(kind, ""), event["id"]) != event["id"]:
+        return f".data.{_SAME_AS_ID[kind]}: must be equal to id"
+    if kind == _GAP and not data["from"] <= data["to"] < int(event["sequence"]):
+        return ".data: a gap goes from a sequence to one that is not below it, and stands above both"
+    if kind == _GAP and data["count"] != data["to"] - data["from"] + 1:
+        return ".data.count: must be to - from + 1"
+    if kind == "clarification.requested.v1":
+        return _doubled_question(data["questions"])
+    return ""
+
+
+def _doubled_question(questions: Sequence[dict[str, Any]]) -> str:
+    ids = [question["id"] for question in questions]
+    return ".data.questions: two questions have the same id" if len(set(ids)) < len(ids) else ""
+
+
+def without_nul(value: Any) -> Any:
+    """The same value with U+FFFD for U+0000, which PostgreSQL cannot hold in a text."""
+    if isinstance(value, str):
+        return value.replace("\x00", "�")
+    if isinstance(value, dict):
+        return {without_nul(name): without_nul(member) for name, member in value.items()}
+    return [without_nul(item) for item in value] if isinstance(value, list) else value
