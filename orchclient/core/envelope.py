@@ -63,6 +63,15 @@ def attributes_of(body: bytes) -> dict[str, Any]:
     return attributes
 
 
+_ASKING = (b'"type":"dev.orchclient.clarification.requested.v1"', b'"review":true')
+_FEW = 32
+
+
+def may_ask(encoded: Sequence[bytes]) -> bool:
+    """Whether a person may have to answer one of these events. A guess: true for many, and for what looks like it."""
+    return len(encoded) > _FEW or any(sign in event for event in encoded for sign in _ASKING)
+
+
 def encoded_events(source: str, rows: Iterable[tuple[int, str, int, bytes]]) -> list[bytes]:
     """Complete CloudEvents out of (sequence, task, checksum, stored body), all at once, as a flush needs them."""
     start = f'{opening(source)}%020d",'.encode()

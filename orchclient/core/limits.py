@@ -20,6 +20,10 @@ RECOVERY_HISTORY: Final = 1_000
 SMALL_COUNT: Final = 2**31 - 1
 BATCH_EVENTS: Final = 500  # the results of more would not fit into the largest reply
 BATCH_BYTES: Final = 1_048_576
+PAGE_BYTES: Final = 65_536
+PAGE_ITEMS: Final = 100
+CURSOR_CHARS: Final = 512
+LONG_POLL_S: Final = 25.0
 
 
 def shortened(text: str, most: int) -> str:

@@ -17,6 +17,7 @@ from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
 from orchclient.core.policy import Action, Verdict, decide, printable
 from orchclient.core.secret import KnownSecrets
+from orchclient.sinks.orchestrator_inbox import OrchestratorInbox
 
 PROTOCOL = "1.0"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -71,6 +72,7 @@ class OrchestratorSink:
         self._secrets = secrets or KnownSecrets()  # an answer may repeat the token
         self._limit = BatchLimit()
         self._takes_gzip = False
+        self.inbox = OrchestratorInbox(url, self._headers, self._secrets.redact_text)
 
     def __repr__(self) -> str:
         return f"OrchestratorSink({self.name!r})"

@@ -14,6 +14,7 @@ from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpRequest
 from orchclient.core.policy import Verdict
+from orchclient.core.polling import Heard
 
 
 class Destination(Protocol):
@@ -76,7 +77,37 @@ class Selective(Protocol):
         """
 
 
+class InboxDialect(Protocol):
+    """The way back: requests out, pages in. Called by one thread, which is not the one that delivers."""
+
+    longest_wait_s: float
+    """How long the receiver holds a poll at most."""
+
+    def greeting(self) -> HttpRequest:
+        """A question to ask before the first poll."""
+
+    def greeted(self, outcome: HttpOutcome) -> None:
+        """Learn from the answer; what is none teaches nothing."""
+
+    def poll(self, source: str, cursor: str, wait_s: float) -> HttpRequest:
+        """The request for the items of an outbox (a UUID) behind a cursor, "" for none yet."""
+
+    def polled(self, outcome: HttpOutcome, now_us: int) -> Heard:
+        """The page in the answer, or what is wrong."""
+
+    def acknowledgement(self, source: str, cursor: str) -> HttpRequest:
+        """The request that tells that everything up to the cursor is stored."""
+
+    def acknowledged(self, outcome: HttpOutcome, now_us: int) -> Heard:
+        """Whether that was heard, or what is wrong."""
+
+
 AnySink = Sink | DirectSink
+
+
+def inbox_of(sink: AnySink) -> InboxDialect | None:
+    """The way back from a destination that has one: its attribute ``inbox``."""
+    return getattr(sink, "inbox", None)
 
 
 def is_direct(sink: AnySink) -> TypeGuard[DirectSink]:
