@@ -15,6 +15,7 @@ class HttpRequest:
     url: str = field(repr=False)  # a webhook URL is itself a secret
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    must_be_public: bool = False  # the host may have no private address: for URLs that name other people's servers
 
 
 @frozen

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, cast
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from orchclient.core.batch import Batch
 from orchclient.core.envelope import attributes_of
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.core.policy import Action, Redact, Verdict, complete, printable, without_secrets
+from orchclient.core.policy import Action, Redact, Verdict, all_delivered, complete, printable, without_secrets
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.transport import Transport
 from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink, is_direct
@@ -84,7 +84,8 @@ class _OverHttp:
 
     def carry(self, batch: Batch) -> Carried:
         outcome, sent_bytes = self._asked(lambda: self.sink.render(batch))
-        assert outcome is not None  # a batch always has a request
+        if outcome is None:
+            return Carried(evolve(all_delivered(batch.ids), reason="not wanted by this destination"))
         verdict = complete(self.sink.decide(batch, outcome, self.clock.now_us()), batch.ids)
         return self._told(verdict, outcome, sent_bytes)
 

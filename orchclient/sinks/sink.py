@@ -48,8 +48,8 @@ class Sink(Destination, Protocol):
     def greeted(self, outcome: HttpOutcome, now_us: int) -> Verdict | None:
         """Read the answer to the greeting; None when delivery may begin, else what to do instead."""
 
-    def render(self, batch: Batch) -> HttpRequest:
-        """The request that delivers a batch."""
+    def render(self, batch: Batch) -> HttpRequest | None:
+        """The request that delivers a batch; None when nothing of it is wanted, which settles it."""
 
     def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
         """What the answer means for the events of the batch."""

@@ -1,0 +1,156 @@
+"""The dialect of a generic webhook: one CloudEvent a request, signed as Standard Webhooks has it.
+
+The specification (github.com/standard-webhooks, 1.0.0): ``webhook-id`` names the message and stays the same over all
+attempts, ``webhook-timestamp`` and ``webhook-signature`` are new with each; the signature is HMAC-SHA256 over
+``id.timestamp.body``, one for each secret while secrets are changed. Bodies should stay below 20 kB.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import json
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, NoReturn
+
+from orchclient.core.batch import Batch
+from orchclient.core.batching import BatchLimit
+from orchclient.core.errors import ConfigError
+from orchclient.core.events import NotificationPriority
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
+from orchclient.core.message import PREFIX, PRIORITIES, message_of
+from orchclient.core.policy import Verdict, all_delivered, decide
+from orchclient.core.secret import KnownSecrets, Secret
+from orchclient.sinks.address import must_be_public, target_of
+
+THIN_ABOVE: Final = 20_000
+THIN_SCHEMA: Final = "https://orchclient.dev/schemas/thin.v1.json"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105
+SECRET_BYTES: Final = range(24, 65)
+
+
+def checked_secrets(setting: str, text: str) -> tuple[Secret, ...]:
+    """One or several ``whsec_`` secrets, separated by commas or white space. Raises ``ConfigError``."""
+    secrets = tuple(Secret(word) for word in text.replace(",", " ").split())
+    for secret in secrets:
+        _key(setting, secret)
+    return secrets
+
+
+def _key(setting: str, secret: Secret) -> bytes:
+    form = f"expected {SECRET_PREFIX} and the base64 of 24 to 64 random bytes"
+    encoded = secret.reveal().removeprefix(SECRET_PREFIX)
+    if encoded == secret.reveal():
+        raise ConfigError(f"{setting} is not usable: {form}")
+    try:
+        key = b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ConfigError(f"{setting} is not usable: {form}") from None
+    if len(key) not in SECRET_BYTES:
+        raise ConfigError(f"{setting} has {len(key)} bytes: {form}")
+    return key
+
+
+class WebhookSink:
+    """Posts to one URL each event whose type and priority are wanted.
+
+    ``types`` are without their prefix (``task.completed.v1``); none: all. ``least`` is the lowest priority.
+    """
+
+    kind = "webhook"
+    from_beginning = False
+    checks_sequence = False
+
+    def __init__(
+        self,
+        url: Secret,
+        signing: Sequence[Secret] = (),
+        *,
+        name: str = "webhook",
+        types: Collection[str] = (),
+        least: NotificationPriority = NotificationPriority.LOW,
+        public_url: str = "",
+        secrets: KnownSecrets | None = None,
+        allow_private: bool = False,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.target = target_of(url.reveal())
+        self._url = url
+        self._keys = [_key("secret", secret) for secret in signing]
+        self._types = frozenset(type_.removeprefix(PREFIX) for type_ in types)
+        self._least = PRIORITIES.index(least)
+        self._public_url = public_url
+        self._secrets = secrets or KnownSecrets((url.reveal(), *(secret.reveal() for secret in signing)))
+        self._is_public = must_be_public(url.reveal(), allow_private)
+        self._now_s = now_s
+
+    def __repr__(self) -> str:
+        return f"WebhookSink({self.name!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a WebhookSink holds its URL and its secrets and is not pickled: make another one")
+
+    def limit(self) -> BatchLimit:
+        """One event a request."""
+        return BatchLimit().within(1, BatchLimit().max_bytes)
+
+    def greeting(self) -> HttpRequest | None:
+        """A webhook is not asked anything."""
+        return None
+
+    def greeted(self, outcome: HttpOutcome, now_us: int) -> Verdict | None:
+        """Nothing was asked."""
+        return None
+
+    def render(self, batch: Batch) -> HttpRequest | None:
+        """``POST`` of one event, whole or, above 20 kB, without its data; None for one that is not wanted."""
+        if not self._wants(batch):
+            return None
+        body = batch.encoded[0]
+        if len(body) > THIN_ABOVE:
+            body = json.dumps(thin(batch.events[0], len(body), self._public_url), ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/cloudevents+json; charset=utf-8", "Accept": "*/*"}
+        signed = headers | signature(self._keys, batch.ids[0], int(self._now_s()), body)
+        return HttpRequest("POST", self._url.reveal(), signed, body, self._is_public)
+
+    def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
+        """Any 2xx means that it has arrived, whatever stands in the answer; else as for every destination."""
+        if isinstance(outcome, HttpReply) and outcome.status // 100 == 2:
+            return all_delivered(batch.ids)
+        return decide(outcome, batch.ids, now_us, self._secrets.redact_text)
+
+    def _wants(self, batch: Batch) -> bool:
+        if not self._types and not self._least:
+            return True
+        event = batch.events[0]
+        priority = event.get("priority")
+        urgency = PRIORITIES.index(NotificationPriority(priority)) if priority in PRIORITIES else 0
+        is_type = not self._types or str(event.get("type")).removeprefix(PREFIX) in self._types
+        return is_type and urgency >= self._least
+
+
+def signature(keys: Sequence[bytes], id_: str, at_s: int, body: bytes) -> dict[str, str]:
+    """The headers of Standard Webhooks; without a signature when there is no key."""
+    headers = {"webhook-id": id_, "webhook-timestamp": str(at_s)}
+    if not keys:
+        return headers
+    signed = f"{id_}.{at_s}.".encode() + body
+    signatures = (b64encode(hmac.new(key, signed, sha256).digest()).decode() for key in keys)
+    return headers | {"webhook-signature": " ".join(f"v1,{text}" for text in signatures)}
+
+
+def thin(event: Mapping[str, Any], size: int, public_url: str = "") -> dict[str, Any]:
+    """An event without its data: a summary, and the size of what was left out. The id leads to the whole."""
+    message = message_of(event, public_url)
+    data = event.get("data")
+    task_id = data.get("task_id") if isinstance(data, Mapping) else None
+    left: dict[str, Any] = {"task_id": task_id} if isinstance(task_id, str) else {}
+    left |= {"truncated": True, "event_bytes": size}
+    if message is not None:
+        left["summary"] = message.title
+        left["links"] = [{"label": link.label, "url": link.url} for link in message.links]
+    return {**event, "dataschema": THIN_SCHEMA, "data": left}
