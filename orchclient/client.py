@@ -19,6 +19,7 @@ from orchclient.core import verbs
 from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
 from orchclient.core.exceptions import error_type_of, mark_escalated, message_of, traceback_of
 from orchclient.core.ids import checked_id
+from orchclient.core.incidents import checked_key
 from orchclient.core.task_state import TaskState
 from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock, SystemClock
@@ -219,11 +220,11 @@ class OrchestratorClient:
         """Call for help; the task becomes ``failed`` when ``fatal``.
 
         :param error_type: such as ``github_api_auth``; with the attempts it gives the priority.
-        :param dedup_key: errors with the same key are the same trouble.
+        :param dedup_key: errors of the task with the same key are one incident until it is resolved: they are counted.
         :param traceback: text, redacted like everything else.
         :param recovery_history: what was tried, oldest first.
 
-        Returns the receipt with the priority. Durable afterwards against power loss.
+        Returns the receipt with the priority and the count. Durable afterwards against power loss.
         """
         draft = verbs.error_escalation(
             self._recorder.clean_text,
@@ -237,7 +238,8 @@ class OrchestratorClient:
             traceback,
             recovery_history,
         )
-        return Escalation(self._recorder.record(draft), NotificationPriority(draft.priority))
+        receipt, incident = self._recorder.record_error(draft, dedup_key)
+        return Escalation(receipt, NotificationPriority(draft.priority), incident.count, incident, self._recorder)
 
     def escalate_exception(
         self,
@@ -273,6 +275,14 @@ class OrchestratorClient:
         if fatal:
             mark_escalated(error, task_id)
         return escalation
+
+    def resolve_error(self, task_id: str, dedup_key: str, note: str | None = None) -> Receipt | None:
+        """Tell people that the open incident with a key is over; None when there is none.
+
+        Durable afterwards against power loss. The next error with the key is a new incident.
+        """
+        incident = self._station.open_incident(checked_id("task_id", task_id), checked_key(dedup_key))
+        return None if incident is None else self._recorder.record_resolution(incident, note)
 
     # --- look -----------------------------------------------------------------------------------------------------
 

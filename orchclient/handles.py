@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from orchclient.core import verbs
 from orchclient.core.events import NotificationPriority, Receipt
+from orchclient.core.incidents import Incident
 from orchclient.recorder import Recorder
 
 
@@ -52,11 +53,24 @@ class Escalation:
 
     receipt: Receipt
     priority: NotificationPriority
+    count: int = 1
+    """How many errors with this ``dedup_key`` the task had since the last one was resolved."""
+    _incident: Incident | None = field(default=None, repr=False, eq=False)
+    _recorder: Recorder | None = field(default=None, repr=False, eq=False)
 
     @property
     def event_id(self) -> str:
         """The id of the escalation's event."""
         return self.receipt.event_id
+
+    def resolve(self, note: str | None = None) -> Receipt | None:
+        """Tell people that the trouble is over: ``error.resolved.v1``, recorded once; None when it was told before.
+
+        Durable afterwards against power loss. The next error with the same ``dedup_key`` is a new incident.
+        """
+        assert self._recorder is not None
+        assert self._incident is not None
+        return self._recorder.record_resolution(self._incident, note)
 
     def __bool__(self) -> bool:
         return True

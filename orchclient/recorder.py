@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -11,10 +13,13 @@ from orchclient.core.envelope import Lane, body_text, lane_of
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.events import Event, Receipt
 from orchclient.core.ids import checked_id, uuid7
+from orchclient.core.incidents import Incident, resolution
 from orchclient.core.jsontext import encode, members_text
 from orchclient.core.secret import KnownSecrets
 from orchclient.core.verbs import Draft
 from orchclient.delivery.clock import Clock
+from orchclient.outbox import incidents
+from orchclient.outbox.journal import Recording
 from orchclient.station import Station, SwitchedOff
 from orchclient.tracing import OPENTELEMETRY, loaded, of_span
 
@@ -75,6 +80,61 @@ class Recorder:
         seq = self._station.record(event, draft.status, draft.synced or self._synced)
         return Receipt(event_id, seq, now_us)
 
+    def record_error(self, draft: Draft, key: str | None) -> tuple[Receipt, Incident]:
+        """Store an error, as one more of the open incident with its key when there is one.
+
+        The event tells how many there were, so it is put together in the transaction that counts it.
+        """
+        event_id = self.new_id()
+        first = Incident(draft.task_id, key, event_id, event_id)
+        if key is None:
+            return self.record(draft, event_id), first
+        return self._composed(draft, event_id, first, lambda con: _repeated(con, first))
+
+    def record_resolution(self, incident: Incident, note: str | None) -> Receipt | None:
+        """Store that an incident is over, once; None when that was said before."""
+        event_id, now_us = self.new_id(), self._clock.now_us()
+
+        def work(con: sqlite3.Connection, record: Recording) -> Receipt | None:
+            latest = incidents.by_first(con, incident.first_id) or incident
+            if not incidents.resolve(con, latest, now_us):
+                return None
+            event = self._event(resolution(latest, note), event_id, now_us)
+            return Receipt(event_id, record(event, None), now_us)
+
+        self._event(resolution(incident, note), event_id, now_us)  # what is wrong with it is told outside
+        return self._station.compose(work, event_id)
+
+    def _composed(
+        self, draft: Draft, event_id: str, first: Incident, counted: Callable[[sqlite3.Connection], Incident]
+    ) -> tuple[Receipt, Incident]:
+        now_us = self._clock.now_us()
+
+        def work(con: sqlite3.Connection, record: Recording) -> tuple[Receipt, Incident]:
+            incident = counted(con)
+            incidents.note(con, incident)
+            seq = record(self._event(draft, event_id, now_us, incident.members), draft.status)
+            return Receipt(event_id, seq, now_us), incident
+
+        self._event(draft, event_id, now_us, first.repeated(event_id).members)  # its size is refused outside
+        return self._station.compose(work, event_id) or (Receipt(event_id, 0, now_us), first)
+
+    def _event(self, draft: Draft, event_id: str, now_us: int, more: str = "") -> Event:
+        """A draft as the journal keeps it, with ``more`` members behind its own."""
+        task_id = draft.task_id
+        lane = (self._lanes.get(task_id) if type(task_id) is str else None) or self._new_lane(task_id)
+        members = draft.members
+        if self._secrets.redactor.suspects(members):
+            members = self._redacted(members)
+        traceparent = self._traceparent
+        if (api := loaded(OPENTELEMETRY)) is not None:
+            traceparent = of_span(api) or traceparent
+        body = body_text(event_id, draft.type, lane, draft.priority, now_us, members + more, traceparent)
+        stored = body.encode()
+        if len(stored) > self._max_bytes:
+            raise self._too_large(len(stored), draft)
+        return Event(event_id, task_id, self._agent_id, draft.type, draft.priority, now_us, crc32(stored), body)
+
     def _new_lane(self, task_id: str) -> Lane:
         lane = lane_of(checked_id("task_id", task_id), self._agent_id)
         self._secrets.refuse_in("task_id", task_id)
@@ -103,3 +163,8 @@ class Recorder:
             f"makes the event {size:,} bytes, {self._max_bytes:,} at most: keep the large part elsewhere and pass "
             "a link, or raise the setting max_event_bytes (1,048,576 at most)",
         )
+
+
+def _repeated(con: sqlite3.Connection, first: Incident) -> Incident:
+    known = incidents.open_one(con, first.task, first.key) if first.key is not None else None
+    return known.repeated(first.first_id) if known else first

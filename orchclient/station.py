@@ -19,6 +19,7 @@ from attrs import evolve
 from orchclient import __version__, config, destinations
 from orchclient.core.errors import ConfigError, OutboxError
 from orchclient.core.events import Event
+from orchclient.core.incidents import Incident
 from orchclient.core.secret import KnownSecrets
 from orchclient.core.task_state import TaskState
 from orchclient.delivery import flush as flushing
@@ -26,8 +27,9 @@ from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.delivery.flusher import Flusher, FlusherSettings
-from orchclient.outbox import cursors, folding
+from orchclient.outbox import cursors, folding, incidents, journal
 from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.journal import Recording
 from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
@@ -93,6 +95,21 @@ class Station:
                 self._try_to_start()
         return seq
 
+    def compose(self, work: Callable[[sqlite3.Connection, Recording], T], event_id: str) -> T:
+        """Record an event that is made in its transaction, and see that somebody delivers it."""
+        if self._has_exited:
+            outbox = self._open_again()
+            try:
+                return outbox.compose(work, event_id)
+            finally:
+                outbox.close()
+        result = self._outbox.compose(work, event_id)
+        if not self._flusher.is_running:
+            self._first_seq = self._first_seq or self._outbox.query(journal.last_seq)
+            if self._background:
+                self._try_to_start()
+        return result
+
     def _try_to_start(self) -> None:
         try:
             self._start()
@@ -114,6 +131,10 @@ class Station:
         # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
         atexit.register(self._close_at_exit)
         self._flusher.notice()
+
+    def open_incident(self, task_id: str, key: str) -> Incident | None:
+        """The open incident of a task with a key."""
+        return self._outbox.query(lambda con: incidents.open_one(con, task_id, key))
 
     def task_state(self, task_id: str) -> TaskState | None:
         """Where a task stands."""
@@ -251,6 +272,14 @@ class SwitchedOff:
     def record(self, event: Event, status: str | None, synced: bool) -> int:
         """Store nothing."""
         return 0
+
+    def compose(self, work: Callable[[sqlite3.Connection, Recording], T], event_id: str) -> T | None:
+        """Store nothing."""
+        return None
+
+    def open_incident(self, task_id: str, key: str) -> Incident | None:
+        """None is open."""
+        return None
 
     def task_state(self, task_id: str) -> TaskState | None:
         """Nothing is known."""

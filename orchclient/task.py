@@ -136,6 +136,10 @@ class Task:
             recovery_history=history,
         )
 
+    def resolve_error(self, dedup_key: str, note: str | None = None) -> Receipt | None:
+        """Tell that an incident is over; see ``OrchestratorClient.resolve_error``."""
+        return self._client.resolve_error(self.task_id, dedup_key, note)
+
     def recovering(
         self,
         error_type: str,

@@ -64,3 +64,10 @@ class Escalation(Handle[sync.Escalation]):
     def priority(self) -> NotificationPriority:
         """As the matrix says."""
         return self._sync.priority
+
+    @property
+    def count(self) -> int:
+        """How many errors of this incident there were so far."""
+        return self._sync.count
+
+    resolve = recorded(sync.Escalation.resolve)

@@ -52,6 +52,7 @@ class Task(Remote[sync.Task]):
     ask = into(Clarification, sync.Task.ask)
     complete = into(Completion, sync.Task.complete)
     recovery_attempted = recorded(sync.Task.recovery_attempted)
+    resolve_error = recorded(sync.Task.resolve_error)
     escalate = into(Escalation, sync.Task.escalate)
 
     def recovering(

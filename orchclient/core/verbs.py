@@ -243,6 +243,11 @@ def _text(argument: str, value: object, most: int | None = None) -> str:
     return value
 
 
+def checked_text(argument: str, value: object, most: int) -> str:
+    """A text of at most so many characters."""
+    return _text(argument, value, most)
+
+
 def _cut(argument: str, value: object, most: int, clean_text: Callable[[str], str]) -> str:
     text = _text(argument, value)
     return shortened(clean_text(text), most) if len(text) > most else text

@@ -10,7 +10,7 @@ from typing import Protocol
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.waker import Waker, rest_for_ever
-from orchclient.outbox import journal, leadership, retention
+from orchclient.outbox import incidents, journal, leadership, retention
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.retention import MyLook
 
@@ -151,6 +151,8 @@ class Housekeeper:
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY_S
             self._outbox.prune(up_to_seq=self._old_seq(now))
+            before_us = self._clock.now_us() - self._retention_us
+            self._outbox.write(lambda con: incidents.forget_resolved(con, before_us))
 
     def _old_seq(self, now: float) -> int:
         last, now_us = self._last_look, self._clock.now_us()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 from zlib import crc32
 
 from attrs import frozen
@@ -97,6 +98,28 @@ class Append:
             known.statuses[event.task] = status
             known.needs_sync |= not self._synced
         return seq
+
+
+Recording = Callable[[Event, str | None], int]
+"""Stores an event that leaves its task in a status (None: as it was); returns its ``seq``."""
+
+
+class Composed:
+    """The writer's work for an event that is made in its transaction. Run twice, it stores the event once."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection, Recording], Any], event_id: str, known: Known) -> None:
+        self._work = work
+        self._event_id = event_id
+        self._known = known
+        self._result: tuple[Any] | None = None
+
+    def __call__(self, con: sqlite3.Connection) -> Any:
+        """What the work returns, of the run that is stored."""
+        if self._result is not None and _seq_of(con, self._event_id):
+            return self._result[0]
+        result = self._work(con, lambda event, status: Append(event, status, True, self._known)(con))
+        self._result = (result,)
+        return result
 
 
 def append(con: sqlite3.Connection, event: Event) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchclient.core.errors import OutboxError
 
-VERSION = 2
+VERSION = 3
 
 _TABLES_1 = """
 CREATE TABLE meta (
@@ -145,12 +145,30 @@ ALTER TABLE sinks ADD COLUMN from_beginning INTEGER NOT NULL DEFAULT 1;
 """
 
 
+_INCIDENTS_3 = """
+-- Errors of a task with one key, until they are resolved; see incidents.py.
+CREATE TABLE incidents (
+    first_id TEXT PRIMARY KEY,
+    task TEXT NOT NULL,
+    key TEXT,
+    last_id TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    resolved_us INTEGER
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX open_incidents ON incidents (task, key) WHERE resolved_us IS NULL;
+"""
+
+
 def _tables_1(db: Any) -> None:
     _run(db, _TABLES_1)
 
 
 def _gaps_2(db: Any) -> None:
     _run(db, _GAPS_2)
+
+
+def _incidents_3(db: Any) -> None:
+    _run(db, _INCIDENTS_3)
 
 
 def _run(db: Any, script: str) -> None:
@@ -160,7 +178,7 @@ def _run(db: Any, script: str) -> None:
             db.conn.execute(statement)
 
 
-_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2)
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3)
 
 
 def migrate(con: sqlite3.Connection, path: str) -> None:

@@ -20,6 +20,7 @@ from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, journal, retention
 from orchclient.outbox.compaction import Folded, Passage, fold_superseded
 from orchclient.outbox.connection import is_damage, is_failed_sync
+from orchclient.outbox.journal import Recording
 from orchclient.outbox.limits import Fullness, Limits, fullness
 from orchclient.outbox.stillness import STILLNESS, Stillness
 from orchclient.outbox.store import Origin, Store
@@ -111,6 +112,24 @@ class Outbox:
             except OutboxError as error:  # the event is stored all the same
                 log.warning("outbox housekeeping: %s", error)
         return seq
+
+    def compose(self, work: Callable[[sqlite3.Connection, Recording], T], event_id: str) -> T:
+        """Record an event whose text depends on what is stored, with what goes with it: one synced transaction.
+
+        ``work`` may call ``record`` of what it is given once, with an event of this id. It is run again from its start
+        when a commit failed. Raises as ``record`` does.
+        """
+        if self._fullness.share >= 1.0:
+            self._refuse_if_full(True)
+        composed = journal.Composed(work, event_id, self._known)
+        try:
+            result: T = self._writer.run(composed, True)
+        except BaseException:
+            self._known.forget()
+            raise
+        if self.on_commit is not None:
+            self.on_commit()
+        return result
 
     def _measured(self) -> Fullness:
         return self.query(lambda con: fullness(con, self.path, self._limits))

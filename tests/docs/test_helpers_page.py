@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.test_client import stored
 
 PAGE = (Path(__file__).parents[2] / "docs" / "helpers.md").read_text()
-EXCEPTION, RECOVERY, LOGGING = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+EXCEPTION, RECOVERY, INCIDENT, LOGGING = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 
 
 def ran(program: str, outbox: Path) -> list[str]:
@@ -41,6 +41,11 @@ def test_the_work_of_the_page_is_done_at_its_third_try(outbox_path: Path) -> Non
         "Recovering from network: attempt 2 of 3",
         "Recovered from network after 2 attempts",
     ]
+
+
+def test_the_three_errors_of_the_page_are_one_incident(outbox_path: Path) -> None:
+    assert ran(INCIDENT, outbox_path) == ["3 errors, one incident"]
+    assert stored(outbox_path)[-1]["data"]["count"] == 3
 
 
 def test_the_thousand_errors_of_the_page_are_two_events(outbox_path: Path) -> None:
