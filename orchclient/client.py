@@ -281,7 +281,9 @@ class OrchestratorClient:
 
         Durable afterwards against power loss. The next error with the key is a new incident.
         """
-        incident = self._station.open_incident(checked_id("task_id", task_id), checked_key(dedup_key))
+        incident = self._station.open_incident(
+            checked_id("task_id", task_id), self._recorder.clean_text(checked_key(dedup_key))
+        )
         return None if incident is None else self._recorder.record_resolution(incident, note)
 
     # --- look -----------------------------------------------------------------------------------------------------

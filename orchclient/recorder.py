@@ -86,9 +86,9 @@ class Recorder:
         The event tells how many there were, so it is put together in the transaction that counts it.
         """
         event_id = self.new_id()
-        first = Incident(draft.task_id, key, event_id, event_id)
         if key is None:
-            return self.record(draft, event_id), first
+            return self.record(draft, event_id), Incident(draft.task_id, None, event_id, event_id)
+        first = Incident(draft.task_id, self.clean_text(key), event_id, event_id)  # stored beside the event, too
         return self._composed(draft, event_id, first, lambda con: _repeated(con, first))
 
     def record_resolution(self, incident: Incident, note: str | None) -> Receipt | None:

@@ -177,6 +177,19 @@ def test_a_secret_in_a_repeat_is_redacted_and_too_large_an_error_is_refused(
     assert client.escalate_error("t", "x", "m", dedup_key="k").count == 3
 
 
+def test_a_key_that_is_a_secret_is_kept_nowhere_and_still_names_its_incident(
+    make_client: MakeClient, outbox_path: Path
+) -> None:
+    secret = "orch-canary-token-1234567890"
+    client = make_client(token=secret, url="https://x.example")
+    for _ in range(2):
+        escalate(client, key=secret)
+    assert client.resolve_error("t", secret)
+    kept = b"".join(path.read_bytes() for path in outbox_path.parent.glob("outbox.db*"))
+    assert secret.encode() not in kept
+    assert [count for count, _ in errors(outbox_path)] == [1, 2]
+
+
 def test_a_closed_outbox_and_a_disabled_client_behave_as_for_other_verbs(make_client: MakeClient) -> None:
     client = make_client()
     escalation = escalate(client)
