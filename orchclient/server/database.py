@@ -30,6 +30,7 @@ WAIT_S = 10.0
 _TURN_S = 0.002
 _MOVE_ABOVE = 8 * 1_048_576
 _CUT_ABOVE = 64 * 1_048_576
+_CUT_MS = 200
 _POOL = 16
 
 
@@ -130,6 +131,7 @@ class Turns:
 
     def __init__(self, path: Path) -> None:
         self.wal = f"{path}-wal"
+        self.move_above = _MOVE_ABOVE
         self._lock = threading.Lock()
         self._lock_path = f"{path}-turn"
         self._held: int | None = None
@@ -209,14 +211,29 @@ class _Connection(sqlite3.Connection):
             self._give()
 
     def _move_wal(self) -> None:
-        try:
-            size = os.stat(self.turns.wal).st_size
-        except OSError:
+        """Move the -wal into the file and begin it anew.
+
+        Readers that never pause would put that off for ever: from a certain size on they are awaited for a moment. What
+        could not be moved is tried again when as much has been added.
+        """
+        size = _size(self.turns.wal)
+        if size <= self.turns.move_above:
             return
-        if size > _MOVE_ABOVE:
-            self.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if size > _CUT_ABOVE else 'PASSIVE'})").fetchall()
+        self.execute(f"PRAGMA busy_timeout={_CUT_MS if size > _CUT_ABOVE else 0}").close()
+        try:
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self.execute(f"PRAGMA busy_timeout={int(WAIT_S * 1000)}").close()
+        self.turns.move_above = _size(self.turns.wal) + _MOVE_ABOVE
 
     def _give(self) -> None:
         if self._has_turn:
             self._has_turn = False
             self.turns.give()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

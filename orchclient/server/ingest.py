@@ -5,7 +5,7 @@ Must not know HTTP. The caller commits, and answers only then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from attrs import field, frozen
@@ -17,7 +17,7 @@ from orchclient.core.events import EventType
 from orchclient.core.ranges import Range
 from orchclient.server import inbox, questions, spans
 from orchclient.server.access import Forbidden
-from orchclient.server.bulk import insert_new, upsert
+from orchclient.server.bulk import Repeated, add, insert_new, upsert
 from orchclient.server.folding import TaskFold, log_row, tells_of_a_task
 from orchclient.server.inbox import Item
 from orchclient.server.mirror import Mirror
@@ -35,8 +35,10 @@ class Result(NamedTuple):
 
     def members(self) -> dict[str, str]:
         """As the wire wants it."""
-        said = {"id": self.id, "status": self.status, "code": self.code, "detail": self.detail}
-        return {name: value for name, value in said.items() if value}
+        if not self.code:
+            return {"id": self.id, "status": self.status}
+        detail = {"detail": self.detail} if self.detail else {}
+        return {"id": self.id, "status": self.status, "code": self.code, **detail}
 
 
 @frozen
@@ -74,10 +76,12 @@ def ingest(
     careful = careful or _may_repeat(arrivals, sources)
     results = _judged(session, batch, sources) if careful else [_spoken_for(event) for event in batch]
     fresh = _fresh(batch, results)
-    stored = insert_new(session, Event, [_event_row(event, sources[event.source], now_us) for event in fresh])
-    if stored < len(fresh):
-        raise Repeats
-    items = _applied(session, fresh, sources, origin, now_us)
+    write = insert_new if careful else add
+    try:
+        write(session, Event, [_event_row(event, sources[event.source], now_us) for event in fresh])
+        items = _applied(session, fresh, sources, origin, now_us, write)
+    except Repeated as error:
+        raise Repeats from error
     rung = inbox.put(session, items, origin.url, now_us)
     waiting = inbox.pending(session, sorted(source.id for source in sources.values()))
     return Taken(results, waiting, rung)
@@ -199,7 +203,12 @@ def _event_row(event: Arrival, source: Source, now_us: int) -> tuple[Any, ...]:
 
 
 def _applied(
-    session: Session, fresh: Sequence[Arrival], sources: dict[str, Source], origin: Origin, now_us: int
+    session: Session,
+    fresh: Sequence[Arrival],
+    sources: dict[str, Source],
+    origin: Origin,
+    now_us: int,
+    write_lines: Callable[[Session, type[Log], Sequence[Any]], Any],
 ) -> list[Item]:
     for source in sources.values():
         _advance(session, source, [event for event in fresh if event.source == source.name], now_us)
@@ -208,7 +217,7 @@ def _applied(
     tasks = _folded(session, told, sources, now_us)
     upsert(session, Task, [task.row() for task in tasks])
     logs = [log_row(event, sources[event.source].id, now_us) for event in told]
-    insert_new(session, Log, logs)
+    write_lines(session, Log, logs)
     upsert(session, Agent, _agents(session, fresh, sources, now_us))
     if origin.mirror is not None:
         origin.mirror.reflect(session, tasks, logs)

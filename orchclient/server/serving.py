@@ -23,6 +23,7 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 DAY_US: Final = 86_400 * 1_000_000
 LEAST_RETENTION_S: Final = 30 * 86_400
 _THREADS: Final = 48  # polls that wait hold one each, 32 at most; the others are for everything else
+_RECEIVE: Final = 262_144  # a batch in a few reads: each of them waits for the interpreter's lock
 _STOP_S: Final = 1.5
 _LOOK_S: Final = 0.2
 _EXPIRE_S: Final = 1.0
@@ -157,6 +158,8 @@ def _bound(app: Any, listening: Listening, socket_map: dict[int, Any]) -> Any:
             connection_limit=1000,
             channel_timeout=60,
             asyncore_use_poll=True,
+            recv_bytes=_RECEIVE,
+            inbuf_overflow=8 * listening.limits.max_bytes,  # a batch never goes by way of a temporary file
         )
     except (OSError, ValueError) as error:
         where = f"{listening.host}:{listening.port}"

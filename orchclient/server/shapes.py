@@ -133,7 +133,7 @@ def _required(schema: Mapping[str, Any]) -> Check:
 
 
 def _members(schema: Mapping[str, Any]) -> Check:
-    known = {name: compiled(each) for name, each in schema.get("properties", {}).items()}
+    known = {name: _member(name, each) for name, each in schema.get("properties", {}).items()}
     rest = compiled(schema["additionalProperties"]) if "additionalProperties" in schema else None
     names = compiled(schema["propertyNames"]) if "propertyNames" in schema else None
 
@@ -152,6 +152,33 @@ def _members(schema: Mapping[str, Any]) -> Check:
         return ""
 
     return check
+
+
+_NEVER_AGAIN: Final = frozenset({"id", "sequence", "time"})
+_SHORT: Final = 64
+_REMEMBERED: Final = 1024
+
+
+def _member(name: str, schema: Mapping[str, Any]) -> Check:
+    """The check of one member. Most texts come again in every event: those that were good are remembered."""
+    check = compiled(schema)
+    if name in _NEVER_AGAIN:
+        return check
+    good: set[str] = set()
+
+    def remembering(value: Any) -> str:
+        if type(value) is not str:
+            return check(value)
+        if value in good:
+            return ""
+        found = check(value)
+        if not found and len(value) <= _SHORT:
+            if len(good) >= _REMEMBERED:
+                good.clear()
+            good.add(value)
+        return found
+
+    return remembering
 
 
 def _items(schema: Mapping[str, Any]) -> Check:

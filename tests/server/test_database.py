@@ -99,6 +99,7 @@ def test_who_writes_too_long_makes_others_give_up(tmp_path: Path, monkeypatch: p
 
 def test_the_wal_is_moved_into_the_file_while_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_MOVE_ABOVE", 100_000)
+    monkeypatch.setattr(database, "_CUT_ABOVE", 1_000_000)
     orchestrator = Orchestrator.open(str(tmp_path / "o.db"))
     wal = tmp_path / "o.db-wal"
     outboxes = [Outbox(agent=f"agent-{n}") for n in range(3)]
@@ -117,7 +118,7 @@ def test_the_wal_is_moved_into_the_file_while_others_read(tmp_path: Path, monkey
         list(pool.map(write, outboxes))
         is_over.set()
         reading.result()
-    assert wal.stat().st_size < 2_000_000
+    assert wal.stat().st_size < 3_000_000
     orchestrator.close()
     with sqlite3.connect(tmp_path / "o.db") as con:
         assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)

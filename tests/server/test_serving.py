@@ -1,0 +1,297 @@
+"""Servers in earnest: over sockets, in several processes, killed at any moment, with the real client and a shell."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from attrs import define, field
+from sqlalchemy import func, select
+
+from orchclient import OrchestratorClient
+from orchclient.server import people
+from orchclient.server.models import Event
+from orchclient.server.orchestrator import Orchestrator
+from orchclient.server.people import Message, TaskFilter
+from tests.server.events import Outbox
+from tests.server.servers import Served, answer_before_the_commit, free_port, posted
+
+WAIT_S = 60
+
+
+def stored(db: str) -> dict[str, int]:
+    """How often each event id is stored."""
+    orchestrator = Orchestrator.open(db)
+    try:
+        with orchestrator.reading() as session:
+            rows = session.execute(select(Event.id, func.count()).group_by(Event.id)).all()
+    finally:
+        orchestrator.close()
+    return {row[0]: row[1] for row in rows}
+
+
+def gaps(db: str, outbox: Outbox) -> Any:
+    orchestrator = Orchestrator.open(db)
+    try:
+        return orchestrator.report(outbox.source)["gaps"]
+    finally:
+        orchestrator.close()
+
+
+# --- Killed at any moment -----------------------------------------------------------------------------------------
+
+
+@define
+class Sender:
+    """An outbox that sends until it is told to end, each batch again until it is answered, as the real one does."""
+
+    port: int
+    outbox: Outbox
+    acknowledged: list[str] = field(factory=list)
+    repeats: int = 0
+
+    def run(self, is_over: threading.Event) -> None:
+        while not is_over.is_set():
+            events = [self.outbox.status(f"task-{n % 3}", progress_percentage=n) for n in range(20)]
+            while not self._sent(events):
+                if is_over.wait(0.005):
+                    return
+
+    def _sent(self, events: list[Any]) -> bool:
+        try:
+            results = posted(self.port, events)
+        except (OSError, HTTPException):
+            return False
+        assert set(results.values()) <= {"accepted", "duplicate"}, results
+        self.repeats += sum(status == "duplicate" for status in results.values())
+        self.acknowledged += results
+        return True
+
+
+def killed(served: Served, kills: int, seed: int) -> list[Sender]:
+    """Send from two outboxes while the server is killed again and again."""
+    chance, is_over = random.Random(seed), threading.Event()
+    senders = [Sender(served.port, Outbox(agent=f"agent-{n}")) for n in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        sending = [pool.submit(sender.run, is_over) for sender in senders]
+        try:
+            for _ in range(kills):
+                served.start()
+                time.sleep(chance.uniform(0.02, 0.25))  # when it is killed is what is tried
+                served.kill()
+            served.start()
+            before = sum(len(sender.acknowledged) for sender in senders)
+            until = time.monotonic() + WAIT_S
+            while sum(len(sender.acknowledged) for sender in senders) == before and time.monotonic() < until:
+                time.sleep(0.01)
+        finally:
+            is_over.set()
+        for each in sending:
+            each.result(WAIT_S)
+    served.kill()
+    return senders
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.release)])
+def test_no_acknowledged_event_is_lost_when_the_server_is_killed(database: str, kills: int) -> None:
+    senders = killed(Served(database), kills, seed=kills)
+    found = stored(database)
+    acknowledged = [event_id for sender in senders for event_id in sender.acknowledged]
+    assert len(acknowledged) > 20 * kills
+    assert [event_id for event_id in acknowledged if found.get(event_id) != 1] == []
+    for sender in senders:
+        assert gaps(database, sender.outbox) == []
+
+
+def test_the_harness_finds_a_server_that_answers_before_it_commits(tmp_path: Path) -> None:
+    db = str(tmp_path / "o.db")
+    Orchestrator.open(db).close()
+    senders = killed(Served(db, plant=answer_before_the_commit), 6, seed=1)
+    found = stored(db)
+    assert [event_id for sender in senders for event_id in sender.acknowledged if event_id not in found]
+
+
+# --- Several processes on one database ----------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.release)])
+def test_two_servers_on_one_database_lose_and_double_nothing(database: str, count: int) -> None:
+    outboxes = [Outbox(agent=f"agent-{n}") for n in range(4)]
+    each, size = count // len(outboxes), min(500, count // len(outboxes) // 5)
+
+    def send(number: int) -> list[str]:
+        """Batches to one server and the other by turns; every tenth twice, to both at the same time."""
+        outbox, done = outboxes[number], []
+        for first in range(0, each, size):
+            steps = range(first, first + size)
+            names = [f"shared-{n % 5}" if n % 2 else f"own-{number}" for n in steps]
+            events = [outbox.status(name, metadata={outbox.agent: n}) for name, n in zip(names, steps, strict=True)]
+            batch = first // size
+            ports = [one.port, other.port] if batch % 10 == 3 else [(one, other)[batch % 2].port]
+            with ThreadPoolExecutor(2) as pair:
+                answers = list(pair.map(lambda port, sent=events: posted(port, sent, WAIT_S), ports))
+            assert all(set(answer.values()) <= {"accepted", "duplicate"} for answer in answers)
+            done += [event["id"] for event in events]
+        return done
+
+    with Served(database) as one, Served(database) as other, ThreadPoolExecutor(4) as pool:
+        sent = [event_id for done in pool.map(send, range(4)) for event_id in done]
+    found = stored(database)
+    assert len(sent) == each * 4
+    assert set(found) == set(sent)
+    assert set(found.values()) == {1}
+    orchestrator = Orchestrator.open(database)
+    try:
+        with orchestrator.reading() as session:
+            metadata = {task.task_id: task.metadata for task in people.tasks(session, TaskFilter())}
+        assert [orchestrator.report(outbox.source) for outbox in outboxes] == [{"highest": each, "gaps": []}] * 4
+    finally:
+        orchestrator.close()
+    assert {name: metadata[name] for name in metadata if name.startswith("own-")} == {
+        f"own-{number}": {f"agent-{number}": each - 2} for number in range(4)
+    }
+    for shared in range(5):
+        last = max(n for n in range(each) if n % 2 and n % 5 == shared)
+        assert metadata[f"shared-{shared}"] == {f"agent-{number}": last for number in range(4)}
+
+
+def test_a_poll_at_one_server_is_woken_by_an_item_from_another(database: str) -> None:
+    outbox = Outbox()
+    with Served(database) as served:
+        posted(served.port, [outbox.status()])
+        url = f"{served.url}/v1/inbox?source={outbox.source}&wait=20"
+        with ThreadPoolExecutor(1) as pool:
+            poll = pool.submit(requests.get, url, timeout=WAIT_S)
+            other = Orchestrator.open(database)
+            try:
+                assert other.message(Message("task-1", "hello", {"kind": "policy"}))
+            finally:
+                other.close()
+            assert [item["data"]["text"] for item in poll.result(WAIT_S).json()["items"]] == ["hello"]
+
+
+def test_a_server_ends_within_two_seconds_and_answers_the_polls_that_wait(tmp_path: Path) -> None:
+    outboxes = [Outbox() for _ in range(5)]
+    served = Served(str(tmp_path / "o.db")).start()
+    with ThreadPoolExecutor(5) as pool:
+        urls = [f"{served.url}/v1/inbox?source={outbox.source}&wait=25" for outbox in outboxes]
+        polls = [pool.submit(requests.get, url, timeout=WAIT_S) for url in urls]
+        until = time.monotonic() + WAIT_S
+        while "orchclient_polls_waiting 5" not in requests.get(f"{served.url}/metrics", timeout=WAIT_S).text:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert served.stop() < 2.5
+        assert [poll.result(WAIT_S).json()["items"] for poll in polls] == [[]] * 5
+
+
+# --- The real client ----------------------------------------------------------------------------------------------
+
+
+def test_the_client_delivers_to_the_server_and_both_agree(tmp_path: Path, database: str) -> None:
+    with Served(database) as served:
+        with OrchestratorClient("backend-7", outbox=tmp_path / "outbox.db", url=served.url) as client:
+            for n in range(50):
+                client.update_task_status(f"task-{n % 5}", "in_progress", {"n": n}, progress_percentage=n)
+            question = client.request_clarification("task-1", ["Which one?"], options=[["a", "b"]], key="which")
+            client.report_completion("task-2", None, {"tests_passed": 3})
+            client.escalate_error("task-3", "database_connection", "refused", fatal=False)
+            report = client.flush(timeout=WAIT_S)
+            assert (report.pending, report.dead) == (0, 0)
+        orchestrator = Orchestrator.open(database)
+        try:
+            with orchestrator.reading() as session:
+                tasks = {each.task_id: each for each in people.tasks(session, TaskFilter())}
+                needs = people.needs(session, orchestrator.now_us())
+        finally:
+            orchestrator.close()
+        verified = shell("verify", "--json", db=tmp_path / "outbox.db", url=served.url)
+    assert [tasks[f"task-{n}"].metadata for n in range(5)] == [{"n": 45 + n} for n in range(5)]
+    assert (tasks["task-1"].status, tasks["task-2"].status) == ("clarification_needed", "completed")
+    assert [each.id for each in needs.questions] == [question.id]
+    assert [each.error_type for each in needs.incidents] == ["database_connection"]
+    found = json.loads(verified.stdout)["destinations"]["orchestrator"]
+    assert (found["held"], found["missing"], found["lost"]) == (53, 0, 0)
+
+
+# --- The shell ----------------------------------------------------------------------------------------------------
+
+
+def shell(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command; settings become variables of the environment."""
+    import os
+
+    env = {**os.environ, **{f"ORCHCLIENT_{name.upper()}": str(value) for name, value in settings.items()}}
+    command = [sys.executable, "-m", "orchclient", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+def test_tokens_are_made_listed_and_revoked_from_the_shell(tmp_path: Path) -> None:
+    db = tmp_path / "o.db"
+    made = shell("serve", "token", "add", "ada", "--kind", "person", serve_db=db)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout.startswith("orch_")
+    listed = shell("serve", "token", "list", "--json", serve_db=db)
+    token = json.loads(listed.stdout)["tokens"][0]
+    assert (token["name"], token["kind"], token["revoked_at"]) == ("ada", "person", None)
+    assert made.stdout.strip() not in listed.stdout
+    assert shell("serve", "token", "revoke", "ada", serve_db=db).stdout == "Revoked 1 token.\n"
+    again = shell("serve", "token", "revoke", "ada", serve_db=db)
+    assert (again.returncode, again.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "token add"),
+        (["--db", "postgresql://orch:hunter2@db/x"], "ORCHCLIENT_SERVE_DB"),
+        (["--retention", "5d"], "30d"),
+        (["--db", "mysql://x/y"], "PostgreSQL"),
+    ],
+)
+def test_serving_refuses_what_is_not_safe_in_plain_words(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = shell("serve", *arguments, *([] if "--db" in arguments else ["--db", str(tmp_path / "o.db")]))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_serves_logs_in_json_and_ends_at_a_signal(tmp_path: Path) -> None:
+    port = free_port()
+    command = ["serve", "--db", str(tmp_path / "o.db"), "--port", str(port), "--log", "json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchclient", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"Listening on http://127.0.0.1:{port}\n"
+        assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_S).json() == {"status": "ok"}
+        assert requests.get(f"http://127.0.0.1:{port}/nothing?token=secret", timeout=WAIT_S).status_code == 404
+        process.terminate()
+        stdout, stderr = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+    assert (process.returncode, stdout) == (0, "")
+    line = json.loads(stderr.splitlines()[0])
+    assert (line["level"], line["method"], line["path"], line["status"]) == ("info", "GET", "/nothing", 404)
+    assert "secret" not in stderr
+
+
+def test_a_port_that_is_taken_is_told_in_plain_words(tmp_path: Path) -> None:
+    with Served(str(tmp_path / "a.db")) as served:
+        done = shell("serve", "--db", str(tmp_path / "b.db"), "--port", str(served.port))
+    assert done.returncode == 2
+    assert f"127.0.0.1:{served.port}" in done.stderr
+    assert "--port" in done.stderr
