@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 from orchclient.core.errors import ConfigError
 from orchclient.core.redaction import Redactor
-from orchclient.core.secret import KnownSecrets, Secret
+from orchclient.core.secret import KnownSecrets, Secret, secrets_in
 
 MIB = 1_048_576
 MODES = ("online", "offline", "disabled")
@@ -53,6 +53,11 @@ class Settings:
     proxy: Secret | None = None
     allow_network_filesystem: bool = False
     redact_keys: tuple[str, ...] = ()
+    discord_webhook_url: Secret | None = field(default=None, repr=False)
+    slack_webhook_url: Secret | None = field(default=None, repr=False)
+    webhook_url: Secret | None = field(default=None, repr=False)
+    webhook_secret: Secret | None = field(default=None, repr=False)  # one whsec_ secret, or several
+    public_url: str | None = None
     sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict)  # by name: the kind and its options
     origins: Mapping[str, str] = field(factory=dict)
 
@@ -71,7 +76,10 @@ class Settings:
         """What must be neither stored nor shown; a callable's tokens are learned when they are used."""
         token = (self.token.reveal(),) if isinstance(self.token, Secret) else ()
         proxy = _credentials(self.proxy.reveal()) if self.proxy else ()
-        return KnownSecrets((*token, *proxy), self.redact_keys)
+        hooks = (self.discord_webhook_url, self.slack_webhook_url, self.webhook_url)
+        urls = (text for hook in hooks if hook for text in secrets_in(hook.reveal()))
+        signing = self.webhook_secret.reveal().replace(",", " ").split() if self.webhook_secret else ()
+        return KnownSecrets((*token, *proxy, *urls, *signing), self.redact_keys)
 
 
 def _asked(source: Callable[[], str | None]) -> Secret | None:
@@ -165,6 +173,14 @@ def _token(text: str) -> Secret | None:
     return Secret(text) if text else None
 
 
+def _public_url(text: str) -> str:
+    from orchclient.sinks.orchestrator import checked_url
+
+    if len(text) > 512 or not text.isascii() or set(text) & set("<>()|\\\"'`"):
+        raise ValueError
+    return checked_url("public_url (ORCHCLIENT_PUBLIC_URL)", text)
+
+
 def _proxy(text: str) -> Secret:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -193,6 +209,11 @@ _SETTINGS: dict[str, _Setting] = {
     "proxy": _Setting(_proxy, "a URL such as http://proxy:3128"),
     "allow_network_filesystem": _Setting(_boolean, "true or false"),
     "redact_keys": _Setting(_names, "names separated by commas"),
+    "discord_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
+    "slack_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
+    "webhook_url": _Setting(_token, "a URL such as https://example.com/hook", in_files=False),
+    "webhook_secret": _Setting(_token, "whsec_ and base64", in_files=False),
+    "public_url": _Setting(_public_url, "a URL such as https://answers.example"),
     "sinks": _Setting(str, "tables such as [sinks.audit] in a TOML file"),
 }
 
@@ -263,7 +284,8 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
     _refuse_unknown(values, str(path))
     for name in values:
         if not _SETTINGS[name].in_files:
-            raise ConfigError(f"{path}: {name} is a secret and must not stand in this file; use {name}_file")
+            cure = f"use {name}_file" if name == "token" else f"use ORCHCLIENT_{name.upper()}, or a [sinks.NAME] table"
+            raise ConfigError(f"{path}: {name} is a secret and must not stand in this file; {cure}")
     return values
 
 
@@ -303,6 +325,8 @@ def _parsed(name: str, value: Any, origin: str) -> Any:
         text = text.lower()
     try:
         return setting.parse(text)
+    except ConfigError:
+        raise
     except (ValueError, RuntimeError):
         # The value itself is not repeated: it may be a secret in the wrong place.
         raise ConfigError(f"{shown} is not usable: expected {setting.form}") from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchclient import config
 from orchclient.core.errors import ConfigError
-from orchclient.core.secret import KnownSecrets, Secret
+from orchclient.core.secret import KnownSecrets, Secret, secrets_in
 
 if TYPE_CHECKING:
     from orchclient.sinks.sink import AnySink
@@ -33,8 +33,10 @@ def configured(settings: config.Settings, secrets: KnownSecrets) -> list[AnySink
     found: list[AnySink] = []
     if settings.url is not None:
         found.append(_orchestrator_of(settings, secrets))
+    if settings.webhook_url is not None:
+        found.append(_webhook_of(settings, secrets))
     for name, table in settings.sinks.items():
-        found.append(_of_table(name, table, secrets))
+        found.append(_of_table(name, _with_public_url(table, settings), secrets))
     return checked(found)
 
 
@@ -66,6 +68,24 @@ def _orchestrator_of(settings: config.Settings, secrets: KnownSecrets) -> AnySin
     return sink
 
 
+def _webhook_of(settings: config.Settings, secrets: KnownSecrets) -> AnySink:
+    from orchclient.sinks.address import checked_hook
+    from orchclient.sinks.webhook import WebhookSink, checked_secrets
+
+    assert settings.webhook_url is not None
+    checked_hook("webhook_url (ORCHCLIENT_WEBHOOK_URL)", settings.webhook_url.reveal())
+    text = settings.webhook_secret.reveal() if settings.webhook_secret else ""
+    signing = checked_secrets("webhook_secret (ORCHCLIENT_WEBHOOK_SECRET)", text)
+    return WebhookSink(settings.webhook_url, signing, public_url=settings.public_url or "", secrets=secrets)
+
+
+def _with_public_url(table: Options, settings: config.Settings) -> Options:
+    """Links in messages lead to one place, unless a table names another."""
+    if table.get("kind") not in _LINKING or settings.public_url is None:
+        return table
+    return {"public_url": settings.public_url, **table}
+
+
 def _of_table(name: str, table: Options, secrets: KnownSecrets) -> AnySink:
     where = f"[sinks.{name}]"
     options = dict(table)
@@ -83,7 +103,7 @@ def _resolved(where: str, options: dict[str, Any], secrets: KnownSecrets) -> dic
             raise ConfigError(f"{where}: {option} is a secret and must not stand in a file; use {option}_file or _env")
         text = _secret(where, option, options.pop(f"{option}_file", None), options.pop(f"{option}_env", None))
         if text is not None:
-            secrets.learn(text)
+            secrets.keep(text, *(secrets_in(text) if option == "webhook_url" else text.replace(",", " ").split()))
             options[option] = Secret(text)
     return options
 
@@ -142,6 +162,52 @@ def _another_orchestrator(name: str, options: Options, secrets: KnownSecrets) ->
     )
 
 
+def _webhook(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    from orchclient.core.events import NotificationPriority
+    from orchclient.sinks.address import checked_hook
+    from orchclient.sinks.webhook import WebhookSink, checked_secrets
+
+    where = f"[sinks.{name}]"
+    refuse_unknown(where, options, ("webhook_url", "secret", "types", "priority", "public_url", "allow_private"))
+    allow_private = _flag(where, options, "allow_private")
+    url = _hook_url(where, options)
+    checked_hook(f"{where} webhook_url", url.reveal(), allow_private=allow_private)
+    least = options.get("priority", "low")
+    if least not in tuple(NotificationPriority):
+        raise ConfigError(f"{where}: priority is not usable: expected one of {', '.join(NotificationPriority)}")
+    return WebhookSink(
+        url,
+        checked_secrets(f"{where} secret", options["secret"].reveal()) if "secret" in options else (),
+        name=name,
+        types=_texts(where, options, "types"),
+        least=NotificationPriority(least),
+        public_url=str(options.get("public_url", "")),
+        secrets=secrets,
+        allow_private=allow_private,
+    )
+
+
+def _hook_url(where: str, options: Options) -> Secret:
+    url = options.get("webhook_url")
+    if not isinstance(url, Secret):
+        raise ConfigError(f"{where}: the URL is missing; it is a secret: name a webhook_url_file or a webhook_url_env")
+    return url
+
+
+def _flag(where: str, options: Options, name: str) -> bool:
+    value = options.get(name, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: {name} is not usable: expected true or false")
+    return value
+
+
+def _texts(where: str, options: Options, name: str) -> tuple[str, ...]:
+    value = options.get(name, ())
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise ConfigError(f"{where}: {name} is not usable: expected a list of texts")
+    return tuple(value)
+
+
 def refuse_unknown(where: str, options: Options, known: Sequence[str]) -> None:
     """Raises ``ConfigError`` for an option that a dialect does not have."""
     for option in options:
@@ -149,4 +215,5 @@ def refuse_unknown(where: str, options: Options, known: Sequence[str]) -> None:
             raise ConfigError(f"{where}: unknown option {option!r:.80}; known: {', '.join(known)}")
 
 
-_BUILT_IN: dict[str, Factory] = {"orchestrator": _another_orchestrator}
+_BUILT_IN: dict[str, Factory] = {"orchestrator": _another_orchestrator, "webhook": _webhook}
+_LINKING = frozenset({"discord", "slack", "webhook"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.redaction import MARK, SHORTEST_KNOWN, Redactor
@@ -69,6 +70,11 @@ class KnownSecrets:
         self._learned.append(text)
         self.redactor = Redactor((*self._known, *self._learned), self._extra_keys)
 
+    def keep(self, *texts: str) -> None:
+        """Take texts for secrets for good, however many there are: those of the settings."""
+        self._known = tuple(dict.fromkeys((*self._known, *texts)))
+        self.redactor = Redactor((*self._known, *self._learned), self._extra_keys)
+
     def refuse_in(self, argument: str, id_: str) -> None:
         """Raise ``InvalidEvent`` for an id with one of the secrets in it: taking it out could make two ids one."""
         if any(secret in id_ for secret in (*self._known, *self._learned) if len(secret) >= SHORTEST_KNOWN):
@@ -77,3 +83,14 @@ class KnownSecrets:
     def redact_text(self, text: str) -> str:
         """The same text without its secrets."""
         return self.redactor.redact_text(text)
+
+
+def secrets_in(url: str) -> tuple[str, ...]:
+    """What of a webhook's URL must be neither stored nor shown, in the ways in which a server may repeat it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no URL, and not to be shown all the same
+        return (url,)
+    last = parts.path.rstrip("/").rpartition("/")[2]
+    texts = (url, last if len(last) >= 20 else "", parts.query if len(parts.query) >= 8 else "")
+    return tuple(dict.fromkeys(text for text in texts if text))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from hashlib import sha256
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from orchclient.core.addresses import is_public
 from orchclient.core.errors import ConfigError
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -51,16 +51,6 @@ def checked_hook(
     return url
 
 
-def is_public(host: str) -> bool:
-    """Whether a host may be reached from a webhook's URL: a name, or an address of the public internet."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return True
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_global and not address.is_multicast
-
-
 def must_be_public(url: str, allow_private: bool) -> bool:
     """Whether the name in a URL must resolve to public addresses."""
     return not allow_private and urlsplit(url).hostname not in LOOPBACK
@@ -69,11 +59,3 @@ def must_be_public(url: str, allow_private: bool) -> bool:
 def target_of(url: str) -> str:
     """Tells one URL from another without its secret."""
     return sha256(url.encode()).hexdigest()[:12]
-
-
-def secrets_in(url: str) -> tuple[str, ...]:
-    """What of a webhook's URL must be neither stored nor shown, in the ways in which a server may repeat it."""
-    parts = urlsplit(url)
-    last = parts.path.rstrip("/").rpartition("/")[2]
-    texts = (url, last if len(last) >= 20 else "", parts.query if len(parts.query) >= 8 else "")
-    return tuple(dict.fromkeys(text for text in texts if text))

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from orchclient.core.http import HttpReply, HttpRequest
+from orchclient.testing.door import HOST, Door, bound
 from orchclient.testing.faultplan import Event, Fault, Line, Match, Refused, Rule, encoded, problem
 from orchclient.testing.humans import Humans
 from orchclient.testing.items import WRONG_DIGEST
@@ -34,8 +34,6 @@ from orchclient.testing.orchestrator import (
 
 __all__ = ["ACK_PATH", "EVENTS_PATH", "INBOX_PATH", "WRONG_DIGEST", "Conflict", "Fault", "Receiver", "SeenRequest"]
 
-_HOST = "127.0.0.1"
-_STOP_S = 1.0
 _NO_FAULT = Fault.ok()
 
 
@@ -92,7 +90,7 @@ class Receiver(Humans):
         self._numbers = count(1)
         self._requests: dict[int, SeenRequest] = {}
         self._port = port
-        self._door: _Door | None = None
+        self._door: Door | None = None
         self._entered = False
         self._reserved: socket.socket | None = None
         self._lifecycle = threading.Lock()
@@ -103,10 +101,10 @@ class Receiver(Humans):
         """Opens the port: a free one at first unless one was given, the same one ever after."""
         with self._lifecycle:
             if self._door is None:
-                listener = self._reserved or _bound(self._port)
+                listener = self._reserved or bound(self._port)
                 self._reserved = None
                 self._port = listener.getsockname()[1]
-                self._door = _Door(listener, self._converse)
+                self._door = Door(listener, self._converse)
         return self
 
     def stop(self) -> None:
@@ -118,7 +116,7 @@ class Receiver(Humans):
                     self._changed.notify_all()
                 self._door.close()
                 self._door = None
-                self._reserved = _bound(self._port) if self._entered else None
+                self._reserved = bound(self._port) if self._entered else None
 
     def __enter__(self) -> Receiver:
         self._entered = True
@@ -136,7 +134,7 @@ class Receiver(Humans):
     def url(self) -> str:
         if not self._port:
             raise RuntimeError("the receiver has no url before its first start()")
-        return f"http://{_HOST}:{self._port}"
+        return f"http://{HOST}:{self._port}"
 
     # What it is to do
 
@@ -304,59 +302,3 @@ class Receiver(Humans):
             self._note(seen, None)
             self._changed.wait_for(lambda: line.down.is_set() or until(), timeout_s)
         line.pause(0)
-
-
-class _Door:
-    """The open port: gives each connection a thread, and ends them all together."""
-
-    def __init__(self, listener: socket.socket, converse: Callable[[Line], None]) -> None:
-        self.down = threading.Event()
-        self._listener = listener
-        self._converse = converse
-        self._talks: dict[threading.Thread, Line] = {}
-        listener.listen()
-        self._doorman = threading.Thread(target=self._admit, name="receiver-door", daemon=True)
-        self._doorman.start()
-
-    def close(self) -> None:
-        self.down.set()
-        with suppress(OSError):  # closing a listener does not wake its accept(), a visitor does
-            socket.create_connection(self._listener.getsockname(), _STOP_S).close()
-        self._doorman.join()
-        self._listener.close()
-        for line in self._talks.values():
-            line.abort()
-        deadline_s = time.monotonic() + _STOP_S
-        for thread in self._talks:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
-
-    def _admit(self) -> None:
-        while not self.down.is_set():
-            with suppress(OSError):  # a visitor that left before it was let in
-                self._welcome(self._listener.accept()[0])
-
-    def _welcome(self, sock: socket.socket) -> None:
-        if self.down.is_set():
-            sock.close()
-            return
-        line = Line(sock, self.down)
-        thread = threading.Thread(target=self._talk, args=(line,), name="receiver-line", daemon=True)
-        self._talks = {talk: line for talk, line in self._talks.items() if talk.is_alive()}
-        self._talks[thread] = line
-        thread.start()
-
-    def _talk(self, line: Line) -> None:
-        with suppress(OSError), closing(line):
-            self._converse(line)
-
-
-def _bound(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
-        sock.bind((_HOST, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock

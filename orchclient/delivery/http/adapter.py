@@ -81,6 +81,8 @@ class LineAdapter(HTTPAdapter):
         fields = header_fields(request, self._user_agent)
         route = self._route(request.url)
         self._line.target = route.target
+        # Through a proxy the proxy is what is dialled, and it looks the name up: what it may reach is its affair.
+        self._line.must_be_public = request.must_be_public and not self._proxies
         return route.pool.urlopen(
             request.method,
             route.told,

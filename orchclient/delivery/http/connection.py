@@ -19,8 +19,9 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import wait_for_write
 
+from orchclient.core.addresses import is_public
 from orchclient.delivery.http.answer import BoundedResponse
-from orchclient.delivery.http.failure import Unreached
+from orchclient.delivery.http.failure import NotPublic, Unreached
 from orchclient.delivery.http.line import Line
 
 # A router on the way may forget an idle connection without telling us, and the next request on it would wait
@@ -110,6 +111,8 @@ class PlainConnection(HTTPConnection):
         # getaddrinfo can be neither cut nor given a timeout: it outlives the deadline by what the resolver
         # takes.
         found = socket.getaddrinfo(self._dns_host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        if self._line.must_be_public and not all(is_public(str(address[0])) for *_, address in found):
+            raise NotPublic
         failure = OSError("the name has no address")
         for tried, (family, kind, protocol, _, address) in enumerate(found):
             # Shared among the addresses, so that a dead first one (often IPv6) leaves time for the next.

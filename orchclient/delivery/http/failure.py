@@ -27,6 +27,13 @@ class Refused(Exception):
         self.words = words
 
 
+class NotPublic(Refused):
+    """The host is none that the request may go to: trying again is no help."""
+
+    def __init__(self) -> None:
+        super().__init__("request", "the host has an address that is not public")
+
+
 class Unreached(Exception):
     """The connection did not come about; nothing of the request was sent. The cause is the only argument."""
 
@@ -70,10 +77,10 @@ def failure(error: Exception | None, cut_by: str, deadline_s: float) -> tuple[st
     """
     if cut_by:
         return cut_by, printable(_CUT_WORDS[cut_by].format(deadline_s=deadline_s))
-    if isinstance(error, Refused):
-        return error.reason, printable(error.words)
     assert error is not None
     cause = _root(error)
+    if isinstance(cause, NotPublic) or (isinstance(cause, Refused) and cause is error):
+        return cause.reason, printable(cause.words)
     reason = _reason_unreached(cause) if isinstance(error, Unreached) else _reason(cause)
     return reason, printable(f"{_WORDS[reason]} ({_kind(cause)})")
 

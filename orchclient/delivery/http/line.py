@@ -44,6 +44,7 @@ class Line:
         self._cut_by = ""
         self.due = 0.0  # the monotonic instant at which the exchange has to be over
         self.target = ""  # what is asked of the server: kept here because urllib3 would log it
+        self.must_be_public = False  # whether the host that is dialled may have no private address
 
     def begin(self, due: float) -> bool:
         """Start an exchange; False when the line is closed."""
