@@ -113,6 +113,7 @@ class Station:
     def _try_to_start(self) -> None:
         try:
             self._start()
+            self._flusher.notice()
         except OutboxError as error:  # the event is stored all the same; the next record tries again
             log.warning("delivery cannot start yet: %s", error)
 
@@ -130,7 +131,6 @@ class Station:
         self._outbox.on_burden = self._flusher.look
         # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
         atexit.register(self._close_at_exit)
-        self._flusher.notice()
 
     def open_incident(self, task_id: str, key: str) -> Incident | None:
         """The open incident of a task with a key."""

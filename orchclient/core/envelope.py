@@ -72,6 +72,11 @@ def may_ask(encoded: Sequence[bytes]) -> bool:
     return len(encoded) > _FEW or any(sign in event for event in encoded for sign in _ASKING)
 
 
+def data_text(body: str) -> str:
+    """The JSON text of what a stored event tells, the last member of its body."""
+    return body.partition(',"data":')[2][:-1]
+
+
 def encoded_events(source: str, rows: Iterable[tuple[int, str, int, bytes]]) -> list[bytes]:
     """Complete CloudEvents out of (sequence, task, checksum, stored body), all at once, as a flush needs them."""
     start = f'{opening(source)}%020d",'.encode()

@@ -7,7 +7,7 @@ section 10.2.3. Servers are not trusted: only ids that were in the request count
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any
@@ -82,7 +82,30 @@ def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:
 
 def all_delivered(ids: Sequence[str]) -> Verdict:
     """Everything has arrived, for destinations that answer for a batch as a whole."""
-    return Verdict(Action.SETTLE, "accepted", items=dict.fromkeys(ids, _DELIVERED), takes_all=True)
+    return Verdict(Action.SETTLE, "accepted", items=_Delivered(ids), takes_all=True)
+
+
+class _Delivered(Mapping[str, "Item"]):
+    """The same fate for all, made out only for whoever asks: nobody does as a rule."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __getitem__(self, id_: str) -> Item:
+        if id_ not in self._ids:
+            raise KeyError(id_)
+        return _DELIVERED
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 _DELIVERED = Item(Fate.DELIVERED)

@@ -19,7 +19,7 @@ from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, all_delivered, complete, printable, without_secrets
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.transport import Transport
+from orchclient.delivery.transport import Overlapping, Transport
 from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink, is_direct
 
 log = logging.getLogger("orchclient")
@@ -27,6 +27,10 @@ log = logging.getLogger("orchclient")
 T = TypeVar("T")
 
 Wire = Transport | DirectSink
+
+
+def nothing() -> None:
+    """There is nothing to do meanwhile."""
 
 
 class Cut(Exception):
@@ -52,8 +56,11 @@ class Courier(Protocol):
     def chosen(self, bodies: Sequence[bytes]) -> Sequence[bool] | Carried:
         """Whether the destination takes each of these stored events; trouble when it cannot say."""
 
-    def carry(self, batch: Batch) -> Carried:
-        """Deliver a batch; the verdict has a fate for each of its events when it settles. Raises ``Cut``."""
+    def carry(self, batch: Batch, meanwhile: Callable[[], None] = nothing) -> Carried:
+        """Deliver a batch; the verdict has a fate for each of its events when it settles. Raises ``Cut``.
+
+        ``meanwhile`` is done once the batch is on its way, where the wire can tell when that is. It must not raise.
+        """
 
 
 def courier(sink: AnySink, wire: Wire, clock: Clock, deadline_s: float, redact: Redact) -> Courier:
@@ -66,7 +73,7 @@ def courier(sink: AnySink, wire: Wire, clock: Clock, deadline_s: float, redact: 
 class _Carrier(Protocol):
     def greet(self) -> Carried | None: ...
 
-    def carry(self, batch: Batch) -> Carried: ...
+    def carry(self, batch: Batch, meanwhile: Callable[[], None]) -> Carried: ...
 
 
 @frozen
@@ -82,8 +89,15 @@ class _OverHttp:
         verdict = None if outcome is None else self.sink.greeted(outcome, self.clock.now_us())
         return None if outcome is None or verdict is None else self._told(verdict, outcome, 0)
 
-    def carry(self, batch: Batch) -> Carried:
-        outcome, sent_bytes = self._asked(lambda: self.sink.render(batch))
+    def carry(self, batch: Batch, meanwhile: Callable[[], None]) -> Carried:
+        transport = self.transport
+        if isinstance(transport, Overlapping):
+            transport.meanwhile = meanwhile
+        try:
+            outcome, sent_bytes = self._asked(lambda: self.sink.render(batch))
+        finally:
+            if isinstance(transport, Overlapping):
+                transport.meanwhile = None
         if outcome is None:
             return Carried(evolve(all_delivered(batch.ids), reason="not wanted by this destination"))
         verdict = complete(self.sink.decide(batch, outcome, self.clock.now_us()), batch.ids)
@@ -117,7 +131,7 @@ class _Direct:
     def greet(self) -> Carried | None:
         return None
 
-    def carry(self, batch: Batch) -> Carried:
+    def carry(self, batch: Batch, meanwhile: Callable[[], None]) -> Carried:
         began = self.clock.monotonic()
         verdict = complete(self.sink.deliver(batch, deadline_s=self.deadline_s), batch.ids)
         took_ms = (self.clock.monotonic() - began) * 1e3
@@ -142,8 +156,8 @@ class _Guarded:
             return [True] * len(bodies)
         return self._safely(lambda: [bool(sink.takes(attributes_of(body))) for body in bodies])
 
-    def carry(self, batch: Batch) -> Carried:
-        return self._safely(lambda: self._courier.carry(batch))
+    def carry(self, batch: Batch, meanwhile: Callable[[], None] = nothing) -> Carried:
+        return self._safely(lambda: self._courier.carry(batch, meanwhile))
 
     def _safely(self, go: Callable[[], T]) -> T | Carried:
         try:

@@ -155,7 +155,7 @@ class Flusher:
     def wake(self) -> None:
         """There may be something to deliver."""
         for runner in self._runners:
-            runner.waker.wake()
+            runner.waker.call()
 
     def look(self) -> None:
         """See at once what is new, a nudge included."""

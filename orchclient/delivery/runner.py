@@ -108,12 +108,12 @@ class Runner:
     def hurry(self) -> None:
         """Try now what waits for its back-off."""
         self._hurried = True
-        self.waker.wake()
+        self.waker.call()
 
     def ask_to_stop(self) -> None:
         """Finish the turn under way, and no other."""
         self._stopping.set()
-        self.waker.wake()
+        self.waker.call()
 
     def stop(self, until: float) -> None:
         """End the thread: let the exchange under way finish until the monotonic time ``until``, then cut it."""

@@ -91,23 +91,45 @@ class StaleEpoch(Exception):
     """Raised inside a transaction to roll it back: another flusher was elected, or the file was replaced."""
 
 
+@frozen
+class Checked:
+    """Events as they were read, by whether their text is what was recorded."""
+
+    whole: Sequence[Row]
+    damaged: Sequence[Row] = ()
+
+    @property
+    def seqs(self) -> tuple[int, int]:
+        """The first and the last place."""
+        places = [rows[at][0] for rows in (self.whole, self.damaged) if rows for at in (0, -1)]
+        return min(places), max(places)
+
+
+def checked(rows: Sequence[Row]) -> Checked:
+    """Look at every event's checksum."""
+    damaged = damaged_among(rows)
+    return Checked([each for each in rows if each not in damaged], damaged) if damaged else Checked(rows)
+
+
 def sorted_out(
-    row: SinkRow, sources: Identities, lane: desk.Lane | None, rows: Sequence[Row], waiting: Collection[str]
+    row: SinkRow, sources: Identities, lane: desk.Lane | None, rows: Checked, waiting: Collection[str]
 ) -> Selection:
     """Events by what happens to them: those of waiting tasks are parked, damaged ones are not sent.
 
     A request has one source: what belongs to the next one is left for the next turn.
     """
-    source = sources.of(rows[0][0]) if rows else sources.newest
-    if rows and sources.of(rows[-1][0]) != source:
-        rows = [each for each in rows if sources.of(each[0]) == source]
-    damaged = damaged_among(rows)
-    if damaged:
-        rows = [each for each in rows if each not in damaged]
+    whole, damaged = rows.whole, rows.damaged
+    if not whole and not damaged:
+        return Selection(row, sources.newest, lane)
+    first_seq, last_seq = rows.seqs
+    source = sources.of(first_seq)
+    if sources.of(last_seq) != source:
+        whole = [each for each in whole if sources.of(each[0]) == source]
+        damaged = [each for each in damaged if sources.of(each[0]) == source]
     if not waiting:
-        return Selection(row, source, lane, rows, (), damaged)
-    to_send = [each for each in rows if each[1] not in waiting]
-    return Selection(row, source, lane, to_send, [each for each in rows if each[1] in waiting], damaged)
+        return Selection(row, source, lane, whole, (), damaged)
+    to_send = [each for each in whole if each[1] not in waiting]
+    return Selection(row, source, lane, to_send, [each for each in whole if each[1] in waiting], damaged)
 
 
 def first_conflict(exchange: Exchange) -> int | None:

@@ -7,8 +7,8 @@ is imported when the first request is sent, so that a process that only records 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from orchclient.core.http import HttpReply, HttpRequest, NoReply
 from orchclient.delivery.http.deadline import Watchdog
@@ -26,6 +26,14 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End the exchange under way and refuse later ones; called from any thread, more than once."""
+
+
+@runtime_checkable
+class Overlapping(Transport, Protocol):
+    """A transport that knows when a request is on its way, and that its answer may take a while."""
+
+    meanwhile: Callable[[], None] | None
+    """Done by the sending thread between a request's last byte and the wait for its answer. Must not raise."""
 
 
 class HttpTransport:
@@ -78,6 +86,15 @@ class HttpTransport:
         if reply is not None and not cut_by:  # a body without a length, cut, looks complete
             return reply
         return _no_reply(error, cut_by, deadline_s, began)
+
+    @property
+    def meanwhile(self) -> Callable[[], None] | None:
+        """What to do between a request's last byte and the wait for its answer; its time counts."""
+        return self._line.meanwhile
+
+    @meanwhile.setter
+    def meanwhile(self, work: Callable[[], None] | None) -> None:
+        self._line.meanwhile = work
 
     def close(self) -> None:
         """End the exchange under way at once and refuse later ones. Waits for no server."""

@@ -15,18 +15,25 @@ class Waker:
     def __init__(self) -> None:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._is_awaited = False
-        self._woken = False
+        self._woken = self._called = False
 
     def wake(self) -> None:
-        """End the current sleep, or the next one before it begins."""
+        """Something was recorded here: end the current sleep, or the next one before it begins."""
         self._woken = True
+        if self._is_awaited:
+            self._is_awaited = False
+            self._bell.put(None)
+
+    def call(self) -> None:
+        """The same for any other reason."""
+        self._called = True
         if self._is_awaited:
             self._is_awaited = False
             self._bell.put(None)
 
     @property
     def is_woken(self) -> bool:
-        """Whether somebody called since the last sleep ended."""
+        """Whether something was recorded here since the last sleep ended."""
         return self._woken
 
     def sleep(self, seconds: float | None) -> None:
@@ -35,11 +42,11 @@ class Waker:
             self._bell.get()
         self._is_awaited = True
         # Looked at after the flag is up: a waker either sees the flag or is seen here.
-        if not self._woken:
+        if not (self._woken or self._called):
             with suppress(Empty):
                 self._bell.get(timeout=seconds)
         self._is_awaited = False
-        self._woken = False
+        self._woken = self._called = False
 
 
 def rest_for_ever() -> None:

@@ -32,12 +32,15 @@ from orchclient.core.policy import (
     printable,
 )
 from orchclient.core.settled import Settled
+from orchclient.delivery.ahead import ReadAhead, read_ahead
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.courier import Carried, Courier, Cut, Wire, courier
 from orchclient.delivery.settlement import (
+    Checked,
     Exchange,
     Selection,
     StaleEpoch,
+    checked,
     conflict_decided,
     first_conflict,
     settled,
@@ -77,6 +80,7 @@ class Worker:
     is_stale: bool = False
     _not_before: float = 0.0  # monotonic seconds
     _greeted: bool = False
+    _ahead: ReadAhead | None = None
     _served_lane: bool = False  # the last turn's events came from the desk: the stream has its turn
     courier: Courier = field(init=False)
     _is_selective: bool = field(init=False)
@@ -166,12 +170,19 @@ class Worker:
             is_turn = not self._served_lane or journal.last_seq(con) <= row.cursor
             lane = desk.due_lane(con, row.name, now_us) if row.parked and is_turn else None
             if lane is not None:
-                return sorted_out(row, sources, lane, journal.read_lane(con, row.name, lane.task, self.limit), ())
-            rows = journal.read_next(con, row.cursor, self.limit)
-            waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows}) if row.parked else ()
+                rows = checked(journal.read_lane(con, row.name, lane.task, self.limit))
+                return sorted_out(row, sources, lane, rows, ())
+            rows = self._next_rows(con, row.cursor)
+            waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows.whole}) if row.parked else ()
             return sorted_out(row, sources, None, rows, waiting)
 
         return self.outbox.query(read)
+
+    def _next_rows(self, con: sqlite3.Connection, after_seq: int) -> Checked:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.holds(con, after_seq, self.limit):
+            return ahead.rows
+        return checked(journal.read_next(con, after_seq, self.limit))
 
     def _next_lane_s(self) -> float | None:
         due_us = self.outbox.query(lambda con: desk.next_due_us(con, self.sink.name))
@@ -199,9 +210,14 @@ class Worker:
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
-        encoded = encoded_events(selection.source, selection.to_send)
-        carried = self.courier.carry(Batch(journal.ids_in(selection.to_send), encoded))
+        batch = Batch(journal.Ids(selection.to_send), encoded_events(selection.source, selection.to_send))
+        carried = self.courier.carry(batch, lambda: self._read_ahead(selection))
         return _exchange(selection, carried, at_us)
+
+    def _read_ahead(self, selection: Selection) -> None:
+        """While the receiver works: most often all arrives, and then this is what comes next."""
+        if selection.lane is None and not selection.row.parked:
+            self._ahead = read_ahead(self.outbox, selection.last_seq, self.limit)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from orchclient.core.envelope import data_text
 from orchclient.core.events import NOTICES
-from orchclient.core.task_state import TaskState, advanced
+from orchclient.core.task_state import Gathered, TaskState, advanced
 from orchclient.outbox import journal
 
 STEP = 500
@@ -48,8 +49,8 @@ def fold(con: sqlite3.Connection, step: int = STEP) -> Fold:
     """What at most ``step`` more events change. A question: the parsing happens without the writer's lock."""
     start = folded_seq(con)
     result = Fold(start, start)
-    for entry in journal.read_range(con, start, start + step):
-        result.add(con, entry)
+    for row in journal.told_between(con, start, start + step):
+        result.add(con, *row)
     return result
 
 
@@ -83,19 +84,21 @@ class Fold:
 
     from_seq: int
     to_seq: int
-    tasks: dict[str, TaskState] = field(factory=dict)
-    tallies: dict[tuple[str, str], list[int]] = field(factory=lambda: defaultdict(lambda: [0, 0]))
+    _tasks: dict[str, Gathered] = field(factory=dict)
+    _tallies: dict[tuple[str, str], list[int]] = field(factory=lambda: defaultdict(lambda: [0, 0]))
 
-    def add(self, con: sqlite3.Connection, entry: journal.Entry) -> None:
+    def add(self, con: sqlite3.Connection, seq: int, task: str, agent: str, type_: str, us: int, body: str) -> None:
         """Take one more event in, in order."""
-        self.to_seq = entry.seq
-        if entry.type in NOTICES:
+        self.to_seq = seq
+        if type_ in NOTICES:
             return
-        before = self.tasks.get(entry.task) or _stored(con, entry.task) or TaskState(entry.task)
-        self.tasks[entry.task] = _advanced(before, entry)
-        tally = self.tallies[entry.agent, entry.type]
+        gathered = self._tasks.get(task)
+        if gathered is None:
+            gathered = self._tasks[task] = Gathered(_stored(con, task) or TaskState(task))
+        gathered.add(seq, agent, us, _data(body))
+        tally = self._tallies[agent, type_]
         tally[0] += 1
-        tally[1] = max(tally[1], entry.recorded_us)
+        tally[1] = max(tally[1], us)
 
     def write(self, con: sqlite3.Connection) -> bool:
         """The writer's work: store it if nobody else folded meanwhile."""
@@ -104,12 +107,12 @@ class Fold:
         con.executemany(
             "INSERT OR REPLACE INTO tasks (task, agent, status, progress, step, metadata, attempt, seq, updated_us) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            _task_rows(self.tasks.values()),
+            _task_rows(gathered.sum for gathered in self._tasks.values()),
         )
         con.executemany(
             "INSERT INTO tallies (agent, type, count, last_us) VALUES (?, ?, ?, ?) ON CONFLICT (agent, type) "
             "DO UPDATE SET count = count + excluded.count, last_us = max(last_us, excluded.last_us)",
-            [(*key, *tally) for key, tally in self.tallies.items()],
+            [(*key, *tally) for key, tally in self._tallies.items()],
         )
         con.execute("UPDATE meta SET value = ? WHERE key = 'folded_seq'", (self.to_seq,))
         return True
@@ -144,13 +147,13 @@ def _stored(con: sqlite3.Connection, task: str) -> TaskState | None:
 
 
 def _advanced(state: TaskState, entry: journal.Entry) -> TaskState:
-    return advanced(state, entry.seq, entry.agent, entry.recorded_us, _data(entry))
+    return advanced(state, entry.seq, entry.agent, entry.recorded_us, _data(entry.body))
 
 
-def _data(entry: journal.Entry) -> dict[str, Any]:
-    """The members of the event's data; none when bits flipped, since a fold must go on."""
+def _data(body: str) -> dict[str, Any]:
+    """The members of an event's data; none when bits flipped, since a fold must go on."""
     try:
-        data = json.loads("{" + entry.body).get("data")
-    except (ValueError, AttributeError):
+        data = json.loads(data_text(body))
+    except ValueError:
         return {}
     return data if isinstance(data, dict) else {}

@@ -181,6 +181,29 @@ def ids_in(rows: Iterable[Row]) -> list[str]:
     return [body[6:42].decode() for _, _, _, body in rows]
 
 
+class Ids(Sequence[str]):
+    """The ids of events, taken out of their texts when somebody asks: a receiver may answer for a batch as a whole."""
+
+    __slots__ = ("_rows", "_taken")
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._taken: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._taken is None:
+            self._taken = ids_in(self._rows)
+        return self._taken[place]
+
+    def __iter__(self) -> Iterator[str]:
+        if self._taken is None:
+            self._taken = ids_in(self._rows)
+        return iter(self._taken)
+
+
 def damaged_among(rows: Sequence[Row]) -> list[Row]:
     """Events whose text is not what was recorded: bits that flip on a disk are not noticed by SQLite."""
     if not rows:
@@ -257,10 +280,26 @@ def of_task(con: sqlite3.Connection, task: str, after_seq: int) -> Iterator[Entr
     return (Entry(*row) for row in rows)
 
 
+def told_between(con: sqlite3.Connection, after_seq: int, up_to_seq: int) -> list[tuple[int, str, str, str, int, str]]:
+    """What folding needs of the events with ``after_seq < seq <= up_to_seq``, in order: (seq, task, agent, type,
+    recorded_us, body)."""
+    return con.execute(
+        "SELECT seq, task, agent, type, recorded_us, body FROM events WHERE seq > ? AND seq <= ? ORDER BY seq",
+        (after_seq, up_to_seq),
+    ).fetchall()
+
+
 def last_of_task(con: sqlite3.Connection, task: str) -> int:
     """The ``seq`` of a task's newest event, 0 without any; found from the end, so a task of today is found at once."""
     row = con.execute("SELECT seq FROM events WHERE task = ? ORDER BY seq DESC LIMIT 1", (task,)).fetchone()
     return row[0] if row else 0
+
+
+def count_between(con: sqlite3.Connection, after_seq: int, up_to_seq: int) -> int:
+    """How many events there are with ``after_seq < seq <= up_to_seq``. Steps over them all."""
+    query = "SELECT count(*) FROM events WHERE seq > ? AND seq <= ?"
+    count: int = con.execute(query, (after_seq, up_to_seq)).fetchone()[0]
+    return count
 
 
 def count_of_task(con: sqlite3.Connection, task: str, after_seq: int, up_to_seq: int) -> int:

@@ -35,8 +35,8 @@ TOKEN, WORN_TOKEN = "south-token-of-the-day", "south-token-of-yesterday"
 STILL_S = 30.0
 """Of real time: a minute takes some milliseconds, and longer on a busy machine."""
 
-REQUEST_S = 0.3
-"""Of real time: what a receiver that says nothing costs."""
+REQUEST_S = 1.5
+"""Of real time: what a receiver that says nothing costs. On a busy machine an honest answer may take half a second."""
 
 
 @frozen
@@ -221,8 +221,8 @@ def live(voice: Voice, name: str, places: Places, seed: str, sinks: list[str], p
 def settles_before_the_answer() -> None:
     carry = courier._OverHttp.carry
 
-    def planted(self: Any, batch: Batch) -> Any:
-        return evolve(carry(self, batch), verdict=all_delivered(batch.ids))
+    def planted(self: Any, batch: Batch, meanwhile: Callable[[], None]) -> Any:
+        return evolve(carry(self, batch, meanwhile), verdict=all_delivered(batch.ids))
 
     courier._OverHttp.carry = planted  # type: ignore[method-assign]
 

@@ -118,7 +118,7 @@ class DayWaker:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._thread: threading.Thread | None = None
-        self._woken = False
+        self._woken = self._called = False
         self._due_s = -math.inf
         self._is_asleep = False
 
@@ -136,17 +136,23 @@ class DayWaker:
 
     @property
     def _is_due(self) -> bool:
-        return self._woken or self._watch.seen_s >= self._due_s
+        return self._woken or self._called or self._watch.seen_s >= self._due_s
 
     @property
     def is_woken(self) -> bool:
-        """Whether the next sleep would end at once."""
+        """Whether something was recorded here since the last sleep ended."""
         return self._woken
 
     def wake(self) -> None:
-        """End the current sleep, or the next one before it begins."""
+        """Something was recorded here: end the current sleep, or the next one before it begins."""
         with self._watch.changed:
             self._woken = True
+            self._watch.changed.notify_all()
+
+    def call(self) -> None:
+        """The same for any other reason."""
+        with self._watch.changed:
+            self._called = True
             self._watch.changed.notify_all()
 
     def sleep(self, seconds: float | None) -> None:
@@ -157,4 +163,4 @@ class DayWaker:
             self._is_asleep = True
             self._watch.changed.notify_all()
             self._watch.changed.wait_for(lambda: self._is_due)
-            self._is_asleep = self._woken = False
+            self._is_asleep = self._woken = self._called = False

@@ -67,6 +67,8 @@ class PlainConnection(HTTPConnection):
         """Send the request for the line's target; ``url`` is what urllib3 was told, because it logs that."""
         self._line.hold(self)
         super().request(method, self._line.target, *args, **options)
+        if self._line.meanwhile is not None:
+            self._line.meanwhile()
 
     def close(self) -> None:
         """Close; while an exchange is under way the duplicate stays until its end.

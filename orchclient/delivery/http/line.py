@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 TIMED_OUT = "timeout"
@@ -43,6 +44,7 @@ class Line:
         self._busy = False
         self._cut_by = ""
         self.due = 0.0  # the monotonic instant at which the exchange has to be over
+        self.meanwhile: Callable[[], None] | None = None  # done once the request is on its way
         self.target = ""  # what is asked of the server: kept here because urllib3 would log it
         self.must_be_public = False  # whether the host that is dialled may have no private address
 
