@@ -135,7 +135,10 @@ def _all_of(table: Table) -> str:
 def bare(engine: Engine, rows: Rows) -> float:
     """Events a second when the driver alone inserts the same rows: events and their lines, 500 to a commit."""
     raw: Any = engine.raw_connection().driver_connection
-    write = _write_sqlite if engine.dialect.name == "sqlite" else _write_postgresql
+    is_sqlite = engine.dialect.name == "sqlite"
+    write = _write_sqlite if is_sqlite else _write_postgresql
+    if is_sqlite:
+        raw.execute("PRAGMA wal_autocheckpoint=1000")  # as SQLite does it by itself
     write(raw, {SOURCES: rows[SOURCES]})
     steps = range(0, len(rows[EVENTS]), BATCH)
     begun = time.perf_counter()

@@ -132,7 +132,8 @@ class Line(NamedTuple):
 
 def log_row(event: Arrival, source_id: int, received_us: int) -> tuple[Any, ...]:
     """In the order of the table's columns."""
-    level, message, metadata = _LINES.get(event.kind, _plain_line)(event.data)
+    words = _LINES.get(event.kind)
+    level, message, metadata = words(event.data) if words else Line("info", event.kind, event.data)
     return (
         source_id,
         event.sequence,
@@ -174,15 +175,16 @@ def _completed_line(data: Mapping[str, Any]) -> Line:
 def _error_line(data: Mapping[str, Any]) -> Line:
     level = "critical" if data["priority"] == "critical" else "error"
     message = f"{data['error_type']}: {data['error_message']}"
-    return Line(level, message, _some(data, "recovery_attempts", "context", "fatal", "dedup_key", "recovery_history"))
+    return Line(
+        level,
+        message,
+        _some(data, "recovery_attempts", "context", "fatal", "dedup_key", "count", "first_id", "recovery_history"),
+    )
 
 
 def _resolved_line(data: Mapping[str, Any]) -> Line:
-    return Line("info", f"Resolved: {data['dedup_key']}", _some(data, "dedup_key"))
-
-
-def _plain_line(data: Mapping[str, Any]) -> Line:
-    return Line("info", "Said something that has no words here", data)
+    note = f": {data['note']}" if data.get("note") else ""
+    return Line("info", f"Resolved an error{note}", _some(data, "error_id", "count", "dedup_key"))
 
 
 def _some(data: Mapping[str, Any], *names: str) -> dict[str, Any]:

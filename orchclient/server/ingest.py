@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 
 from orchclient.core.events import EventType
 from orchclient.core.ranges import Range
-from orchclient.server import inbox, questions, spans
+from orchclient.server import inbox, incidents, questions, spans
 from orchclient.server.access import Forbidden
 from orchclient.server.bulk import Repeated, add, insert_new, upsert
 from orchclient.server.folding import TaskFold, log_row, tells_of_a_task
 from orchclient.server.inbox import Item
 from orchclient.server.mirror import Mirror
-from orchclient.server.models import Agent, Event, Incident, Log, Source, Task
+from orchclient.server.models import Agent, Event, Log, Source, Task
 from orchclient.server.reading import Arrival, Spoiled
 
 
@@ -295,29 +295,8 @@ def _asked_and_answered(
         handler = questions.HANDLERS.get(event.kind)
         if handler is not None:
             items += handler(session, event, sources[event.source].id, now_us) or ()
-        elif event.kind in (EventType.ERROR_ESCALATED, EventType.ERROR_RESOLVED):
-            _incident(session, event)
+        elif event.kind == EventType.ERROR_ESCALATED:
+            incidents.escalated(session, event)
+        elif event.kind == EventType.ERROR_RESOLVED:
+            incidents.resolved(session, event)
     return items
-
-
-def _incident(session: Session, event: Arrival) -> None:
-    data = event.data
-    key = data.get("dedup_key", event.id)
-    wanted = select(Incident).where(Incident.task_id == event.task, Incident.key == key).with_for_update()
-    found = session.scalars(wanted).one_or_none()
-    if event.kind == EventType.ERROR_RESOLVED:
-        if found is not None and event.time_us >= found.last_us:
-            found.state, found.last_us = "resolved", event.time_us
-            session.flush()
-        return
-    if found is None:
-        words = (data["error_type"], data["error_message"], data["priority"], data["fatal"])
-        row = (event.task, key, event.agent, *words, 1, "open", event.time_us, event.time_us)
-        insert_new(session, Incident, [row])
-        return
-    is_new = found.state == "resolved" and event.time_us > found.last_us
-    found.count = 1 if is_new else found.count + 1
-    if event.time_us >= found.last_us:
-        found.state, found.last_us, found.priority, found.fatal = "open", event.time_us, data["priority"], data["fatal"]
-        found.error_type, found.error_message, found.agent_id = data["error_type"], data["error_message"], event.agent
-    session.flush()

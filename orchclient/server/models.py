@@ -215,12 +215,16 @@ class Answer(Base):
 
 
 class Incident(Base):
-    """Errors of a task with one key are one incident; one without a key is its own. ``state``: open, resolved."""
+    """Errors that are one trouble, by the id of the first. ``state``: open, resolved.
+
+    ``error_type`` is empty while only the word has come that it is over.
+    """
 
     __tablename__ = "orch_incidents"
 
     task_id: Mapped[str] = mapped_column(Key, primary_key=True)
-    key: Mapped[str] = mapped_column(Key, primary_key=True)
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    key: Mapped[str | None] = mapped_column(Key)
     agent_id: Mapped[str] = mapped_column(Key)
     error_type: Mapped[str] = mapped_column(String(256))
     error_message: Mapped[str] = mapped_column(Text)
@@ -230,6 +234,7 @@ class Incident(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     first_us: Mapped[int] = mapped_column(BigInteger)
     last_us: Mapped[int] = mapped_column(BigInteger)
+    note: Mapped[str | None] = mapped_column(Text)
 
 
 class Inbox(Base):

@@ -83,7 +83,8 @@ class IncidentView:
     """An error for which an agent called for help."""
 
     task_id: str
-    key: str
+    id: str
+    key: str | None
     agent_id: str
     error_type: str
     error_message: str
@@ -93,6 +94,7 @@ class IncidentView:
     state: str
     first_us: int
     last_us: int
+    note: str | None
 
 
 @frozen
@@ -421,7 +423,9 @@ _WORST_FIRST: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3}
 
 
 def _incidents(session: Session, which: ColumnElement[bool]) -> list[IncidentView]:
-    rows = session.scalars(select(Incident).where(which).order_by(Incident.last_us.desc()).limit(MOST_ROWS))
+    rows = session.scalars(
+        select(Incident).where(which, Incident.error_type != "").order_by(Incident.last_us.desc()).limit(MOST_ROWS)
+    )
     names = [each.name for each in IncidentView.__attrs_attrs__]
     views = [IncidentView(**{name: getattr(row, name) for name in names}) for row in rows]
     return sorted(views, key=lambda view: _WORST_FIRST.get(view.priority, 4))

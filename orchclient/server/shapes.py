@@ -55,6 +55,12 @@ def envelope() -> Check:
     return compiled({key: value for key, value in document("envelope.json").items() if key != "allOf"})
 
 
+def pattern(definition: str) -> str:
+    """The pattern of a shared definition, as Python reads it from the beginning to the end of a text."""
+    found: str = document("common.json")["$defs"][definition]["pattern"]
+    return found.removeprefix("^").removesuffix("$") + r"\Z"
+
+
 def _data_check(rule: Mapping[str, Any]) -> Check:
     return compiled({"properties": rule["properties"]})
 

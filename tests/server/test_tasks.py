@@ -134,17 +134,41 @@ def test_every_event_of_a_task_leaves_a_line(orchestrator: Orchestrator) -> None
     ]
 
 
-def test_errors_with_one_key_are_one_incident_until_it_is_resolved(orchestrator: Orchestrator) -> None:
+def incidents(orchestrator: Orchestrator) -> dict[str, tuple[str, int]]:
+    """State and count of each incident, by its id."""
+    return {each.id: (each.state, each.count) for each in page(orchestrator).incidents}
+
+
+def test_errors_are_one_incident_until_it_is_resolved(orchestrator: Orchestrator) -> None:
     outbox = Outbox()
-    take(orchestrator, *(outbox.error(dedup_key="auth", priority=each) for each in ("low", "high")), outbox.error())
-    assert {(each.key == "auth", each.count, each.state) for each in page(orchestrator).incidents} == {
-        (True, 2, "open"),
-        (False, 1, "open"),
-    }
-    take(orchestrator, outbox.event("error.resolved.v1", dedup_key="auth"))
-    assert {each.key: each.state for each in page(orchestrator).incidents}["auth"] == "resolved"
-    take(orchestrator, outbox.error(dedup_key="auth"))
-    assert {each.key: (each.state, each.count) for each in page(orchestrator).incidents}["auth"] == ("open", 1)
+    first, alone = outbox.error(dedup_key="auth"), outbox.error()
+    take(orchestrator, first, alone, outbox.error(dedup_key="auth", count=2, first_id=first["id"], priority="high"))
+    assert incidents(orchestrator) == {first["id"]: ("open", 2), alone["id"]: ("open", 1)}
+    assert {each.priority for each in page(orchestrator).incidents} == {"high", "low"}
+    over = {"error_id": first["id"], "count": 2, "dedup_key": "auth", "note": "key renewed"}
+    take(orchestrator, outbox.event("error.resolved.v1", **over))
+    assert incidents(orchestrator)[first["id"]] == ("resolved", 2)
+    again = outbox.error(dedup_key="auth")
+    take(orchestrator, again)
+    assert incidents(orchestrator)[again["id"]] == ("open", 1)
+    with orchestrator.reading() as session:
+        assert {each.id for each in people.needs(session, 0).incidents} == {alone["id"], again["id"]}
+
+
+def test_errors_with_one_key_are_one_incident_though_nobody_says_which_came_first(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    first = outbox.error(dedup_key="auth")
+    take(orchestrator, first, outbox.error(dedup_key="auth"))
+    assert incidents(orchestrator) == {first["id"]: ("open", 2)}
+
+
+def test_an_error_that_comes_after_the_word_that_it_is_over_stays_resolved(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    first = outbox.error()
+    take(orchestrator, outbox.event("error.resolved.v1", error_id=first["id"], count=1))
+    assert incidents(orchestrator) == {}
+    take(orchestrator, first)
+    assert incidents(orchestrator) == {first["id"]: ("resolved", 1)}
 
 
 def test_tasks_are_found_by_state_agent_and_text(orchestrator: Orchestrator) -> None:

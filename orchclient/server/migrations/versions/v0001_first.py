@@ -48,7 +48,8 @@ def upgrade() -> None:
     op.create_table(
         "orch_incidents",
         sa.Column("task_id", _key(), nullable=False),
-        sa.Column("key", _key(), nullable=False),
+        sa.Column("id", _key(), nullable=False),
+        sa.Column("key", _key(), nullable=True),
         sa.Column("agent_id", _key(), nullable=False),
         sa.Column("error_type", sa.String(length=256), nullable=False),
         sa.Column("error_message", sa.Text(), nullable=False),
@@ -58,7 +59,8 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("first_us", sa.BigInteger(), nullable=False),
         sa.Column("last_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("task_id", "key"),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("task_id", "id"),
     )
     op.create_index(op.f("ix_orch_incidents_state"), "orch_incidents", ["state"], unique=False)
     op.create_table(
