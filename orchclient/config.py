@@ -19,6 +19,7 @@ from attrs import field, frozen
 
 from orchclient.core.errors import ConfigError
 from orchclient.core.redaction import Redactor
+from orchclient.core.reminders import NEVER, Schedule
 from orchclient.core.secret import KnownSecrets, Secret, secrets_in
 
 MIB = 1_048_576
@@ -58,6 +59,8 @@ class Settings:
     webhook_url: Secret | None = field(default=None, repr=False)
     webhook_secret: Secret | None = field(default=None, repr=False)  # one whsec_ secret, or several
     public_url: str | None = None
+    reminders: Schedule = field(factory=Schedule)
+    escalation: tuple[str, ...] = ()
     sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict)  # by name: the kind and its options
     origins: Mapping[str, str] = field(factory=dict)
 
@@ -142,6 +145,15 @@ def seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _schedule(text: str) -> Schedule:
+    if text.strip() in ("off", "false"):
+        return NEVER
+    *after_s, every_s = [seconds(each) for each in text.split(",")]
+    if every_s <= 0 or any(later <= earlier for earlier, later in zip((0.0, *after_s), after_s, strict=False)):
+        raise ValueError(text)
+    return Schedule(tuple(after_s), every_s)
+
+
 def _event_bytes(text: str) -> int:
     size = int(text)
     if not 1024 <= size <= MIB:
@@ -214,6 +226,8 @@ _SETTINGS: dict[str, _Setting] = {
     "webhook_url": _Setting(_token, "a URL such as https://example.com/hook", in_files=False),
     "webhook_secret": _Setting(_token, "whsec_ and base64", in_files=False),
     "public_url": _Setting(_public_url, "a URL such as https://answers.example"),
+    "reminders": _Setting(_schedule, "off, or rising durations such as 15m,1h,4h: the last one is repeated"),
+    "escalation": _Setting(_names, "names of destinations, separated by commas"),
     "sinks": _Setting(str, "tables such as [sinks.audit] in a TOML file"),
 }
 

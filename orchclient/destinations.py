@@ -92,8 +92,34 @@ def _of_table(name: str, table: Options, secrets: KnownSecrets) -> AnySink:
     kind = options.pop("kind", None)
     if not isinstance(kind, str):
         raise ConfigError(f"{where} has no kind; known: {', '.join(_kinds())}")
+    is_escalation = options.pop("escalation", False)
+    if not isinstance(is_escalation, bool):
+        raise ConfigError(f"{where}: escalation must be true or false")
     resolved = _resolved(where, options, secrets)
-    return _factory(where, kind)(name, resolved, secrets)
+    sink = _factory(where, kind)(name, resolved, secrets)
+    return _escalated(sink) if is_escalation else sink
+
+
+def named_for_escalation(sinks: Iterable[AnySink], names: Sequence[str]) -> list[AnySink]:
+    """Destinations, of which those of some names get escalated reminders only. Raises ``ConfigError`` for others."""
+    found = list(sinks)
+    if unknown := set(names) - {sink.name for sink in found}:
+        raise ConfigError(f"escalation names no destination {', '.join(sorted(unknown))}: there are {_names_of(found)}")
+    return [_escalated(sink) if sink.name in names else sink for sink in found]
+
+
+def _names_of(sinks: Iterable[AnySink]) -> str:
+    return ", ".join(sink.name for sink in sinks) or "none"
+
+
+def _escalated(sink: AnySink) -> AnySink:
+    from orchclient.sinks.escalation import only_escalated
+
+    if sink.checks_sequence:
+        raise ConfigError(
+            f"destination {sink.name!r} cannot be for escalation only: it looks for missing sequences, so it gets all"
+        )
+    return only_escalated(sink)
 
 
 def _resolved(where: str, options: dict[str, Any], secrets: KnownSecrets) -> dict[str, Any]:

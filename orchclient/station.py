@@ -342,6 +342,7 @@ def open_station(
     if settings.mode == "disabled":
         return SwitchedOff()
     given = destinations.configured(settings, secrets) if sinks is None else destinations.checked(sinks)
+    given = destinations.named_for_escalation(given, settings.escalation)
     origin = Origin(
         settings.db or config.default_db(),
         _random_source,
@@ -362,6 +363,7 @@ def open_station(
             secrets.redact_text,
             on_delivered,
             on_dead,
+            settings.reminders,
         ),
     )
     return Station(

@@ -51,10 +51,11 @@ class EventType:
     ERROR_ESCALATED: Final = "error.escalated.v1"
     ERROR_RESOLVED: Final = "error.resolved.v1"
     AGENT_HEARTBEAT: Final = "agent.heartbeat.v1"
+    REMINDER: Final = "reminder.v1"
     GAP: Final = "gap.v1"
 
 
-NOTICES = frozenset({EventType.GAP, EventType.AGENT_HEARTBEAT})
+NOTICES = frozenset({EventType.GAP, EventType.AGENT_HEARTBEAT, EventType.REMINDER})
 """Types that tell nothing of a task, whatever their subject is."""
 
 STEP_STARTED = "Started"

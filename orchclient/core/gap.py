@@ -21,7 +21,7 @@ class GapReason(StrEnum):
     """Why an event will not come; the words of the wire contract."""
 
     DEAD = "dead"  # refused and given up
-    FOLDED = "folded"  # superseded progress, dropped for want of space
+    FOLDED = "folded"  # superseded: progress, dropped for want of space; a reminder of what is not open any more
     EXPIRED = "expired"  # forgotten before this destination came, or by an operator
 
 

@@ -28,6 +28,15 @@ def instant(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=min(max(us, MIN_US), MAX_US))
 
 
+def microseconds_of(text: str) -> int | None:
+    """The integer microseconds of an RFC 3339 text; None when it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return microseconds(moment) if moment.tzinfo else None
+
+
 def microseconds(moment: datetime) -> int:
     """The integer microseconds of an aware ``datetime``."""
     return (moment - EPOCH) // timedelta(microseconds=1)

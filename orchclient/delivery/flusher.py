@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from orchclient.core.policy import Redact, as_it_is
+from orchclient.core.reminders import NEVER, Schedule
 from orchclient.delivery.announcer import Announcer, Callback
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.housekeeper import Housekeeper
@@ -36,6 +37,7 @@ class FlusherSettings:
     redact: Redact = as_it_is
     on_delivered: Callback | None = None
     on_dead: Callback | None = None
+    schedule: Schedule = NEVER
 
 
 class Flusher:
@@ -91,7 +93,13 @@ class Flusher:
             if self.is_running:
                 return
             self._runners = tuple(self._runner(sink) for sink in self._sinks.values())
-            self._housekeeper = Housekeeper(self._outbox, self._clock, self, retention_s=self._settings.retention_s)
+            self._housekeeper = Housekeeper(
+                self._outbox,
+                self._clock,
+                self,
+                retention_s=self._settings.retention_s,
+                schedule=self._settings.schedule,
+            )
             try:
                 for runner in self._runners:
                     runner.add_sink(first_seq)

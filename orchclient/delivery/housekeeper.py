@@ -8,7 +8,9 @@ import threading
 from typing import Protocol
 
 from orchclient.core.errors import OutboxError
+from orchclient.core.reminders import NEVER, Schedule
 from orchclient.delivery.clock import Clock
+from orchclient.delivery.reminding import Reminding
 from orchclient.delivery.waker import Waker, rest_for_ever
 from orchclient.outbox import incidents, journal, leadership, retention
 from orchclient.outbox.outbox import Outbox
@@ -21,6 +23,7 @@ SYNC_AFTER_S = 0.6
 
 LOOK_EVERY_S = 0.1
 PRUNE_EVERY_S = 600.0
+REMIND_EVERY_S = 5.0
 
 
 class Delivery(Protocol):
@@ -40,11 +43,14 @@ class Delivery(Protocol):
 class Housekeeper:
     """One thread per process that records or delivers. With nothing to do it sleeps until something is recorded."""
 
-    def __init__(self, outbox: Outbox, clock: Clock, delivery: Delivery, *, retention_s: float) -> None:
+    def __init__(
+        self, outbox: Outbox, clock: Clock, delivery: Delivery, *, retention_s: float, schedule: Schedule = NEVER
+    ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._delivery = delivery
         self._retention_us = int(retention_s * 1e6)
+        self._reminding = Reminding(outbox, clock, schedule)
         self._waker = Waker()
         self._is_alert = False
         self._leads = False
@@ -53,7 +59,7 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
         self._unsynced_since: float | None = None
         self._news = (-1, -1)
-        self._prune_at = clock.monotonic()
+        self._prune_at = self._remind_at = clock.monotonic()
         self._last_look: tuple[float, int] | None = None  # its monotonic time, its date
 
     def start(self) -> None:
@@ -124,6 +130,7 @@ class Housekeeper:
         if self._leads:
             self._look_for_news()
             self._prune_at_times()
+            self._remind_at_times()
         self._outbox.keep_house()
 
     def _sync_late(self) -> None:
@@ -153,6 +160,13 @@ class Housekeeper:
             self._outbox.prune(up_to_seq=self._old_seq(now))
             before_us = self._clock.now_us() - self._retention_us
             self._outbox.write(lambda con: incidents.forget_resolved(con, before_us))
+
+    def _remind_at_times(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._remind_at:
+            self._remind_at = now + REMIND_EVERY_S
+            if self._reminding.look():
+                self._delivery.wake()
 
     def _old_seq(self, now: float) -> int:
         last, now_us = self._last_look, self._clock.now_us()

@@ -33,9 +33,10 @@ class Selection:
     to_park: Sequence[Row] = ()
     damaged: Sequence[Row] = ()
     passed: Sequence[Row] = ()  # the destination does not take them
+    folded: Sequence[Row] = ()  # superseded: nobody needs them any more
 
     def __len__(self) -> int:
-        return len(self.to_send) + len(self.to_park) + len(self.damaged) + len(self.passed)
+        return len(self.to_send) + len(self.to_park) + len(self.damaged) + len(self.passed) + len(self.folded)
 
     @property
     def last_seq(self) -> int:
@@ -49,7 +50,7 @@ class Selection:
 
     @property
     def _all(self) -> Sequence[Sequence[Row]]:
-        return self.to_send, self.to_park, self.damaged, self.passed
+        return self.to_send, self.to_park, self.damaged, self.passed, self.folded
 
     def without(self, passed: Collection[int]) -> Selection:
         """The same when the events at some places are not for the destination: there is nothing to wait for either."""
@@ -58,6 +59,14 @@ class Selection:
             to_send=[each for each in self.to_send if each[0] not in passed],
             to_park=[each for each in self.to_park if each[0] not in passed],
             passed=[each for each in (*self.to_send, *self.to_park) if each[0] in passed],
+        )
+
+    def without_superseded(self, seqs: Collection[int]) -> Selection:
+        """The same when the events at some places need not be told any more."""
+        if not seqs:
+            return self
+        return evolve(
+            self.without(seqs), passed=(), folded=[each for each in (*self.to_send, *self.to_park) if each[0] in seqs]
         )
 
 
@@ -176,7 +185,21 @@ def write_fates(con: sqlite3.Connection, exchange: Exchange, epoch: int, now_us:
         lost = _write_stream(con, exchange.selection, kept, epoch, now_us, jitter)
     else:
         lost = _write_lane(con, exchange.selection, lane, kept, now_us, jitter)
-    return [*lost, *gaps_of(_places_of_dead(con, kept), GapReason.DEAD)]
+    superseded = _folded(con, exchange.selection, now_us)
+    return [*lost, *superseded, *gaps_of(_places_of_dead(con, kept), GapReason.DEAD)]
+
+
+def _folded(con: sqlite3.Connection, selection: Selection, now_us: int) -> list[Gap]:
+    """Count what is superseded as expired, itemised; the caller moved the cursor, or released it from its lane."""
+    places = [Place(entry.seq, entry.task, entry.agent) for entry in journal.at(con, _seqs(selection.folded)).values()]
+    found = list(gaps_of(places, GapReason.FOLDED))
+    runs = [(gap.first_seq, gap.last_seq) for gap in found]
+    gaps.write_off(con, selection.row.name, runs, now_us, GapReason.FOLDED)
+    return found
+
+
+def _seqs(rows: Sequence[Row]) -> list[int]:
+    return [seq for seq, *_ in rows]
 
 
 def _places_of_dead(con: sqlite3.Connection, kept: Sequence[Kept]) -> Iterator[Place]:

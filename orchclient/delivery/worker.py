@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from attrs import define, evolve, field
@@ -47,7 +47,7 @@ from orchclient.delivery.settlement import (
     sorted_out,
     write_fates,
 )
-from orchclient.outbox import attempts, cursors, desk, identity, journal
+from orchclient.outbox import attempts, cursors, desk, identity, journal, reminders
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.identity import Renewal
@@ -168,13 +168,15 @@ class Worker:
                 raise StaleEpoch  # the file was replaced, and does not know this sink yet
             sources, now_us = identity.identities(con), self.clock.now_us()
             is_turn = not self._served_lane or journal.last_seq(con) <= row.cursor
+            waiting: Collection[str] = ()
             lane = desk.due_lane(con, row.name, now_us) if row.parked and is_turn else None
             if lane is not None:
                 rows = checked(journal.read_lane(con, row.name, lane.task, self.limit))
-                return sorted_out(row, sources, lane, rows, ())
-            rows = self._next_rows(con, row.cursor)
-            waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows.whole}) if row.parked else ()
-            return sorted_out(row, sources, None, rows, waiting)
+            else:
+                rows = self._next_rows(con, row.cursor)
+                waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows.whole}) if row.parked else ()
+            found = sorted_out(row, sources, lane, rows, waiting)
+            return found.without_superseded(reminders.over_among(con, (*found.to_send, *found.to_park)))
 
         return self.outbox.query(read)
 
@@ -367,7 +369,7 @@ class Worker:
 
 def _nothing_of(selection: Selection) -> Selection:
     """For an exchange that never got to the events."""
-    return evolve(selection, to_send=(), to_park=(), damaged=(), passed=())
+    return evolve(selection, to_send=(), to_park=(), damaged=(), passed=(), folded=())
 
 
 def _exchange(selection: Selection, carried: Carried, at_us: int) -> Exchange:

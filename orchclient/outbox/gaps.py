@@ -42,10 +42,16 @@ def add(con: sqlite3.Connection, sink: str, first_seq: int, last_seq: int, reaso
     )
 
 
-def write_off(con: sqlite3.Connection, sink: str, places: Iterable[Range], now_us: int) -> None:
+def write_off(
+    con: sqlite3.Connection,
+    sink: str,
+    places: Iterable[Range],
+    now_us: int,
+    reason: GapReason = GapReason.EXPIRED,
+) -> None:
     """Count places behind the cursor as expired. What they counted as before is the caller's to take away."""
     for first_seq, last_seq in places:
-        add(con, sink, first_seq, last_seq, GapReason.EXPIRED, now_us)
+        add(con, sink, first_seq, last_seq, reason, now_us)
         con.execute("UPDATE sinks SET expired = expired + ? WHERE name = ?", (last_seq - first_seq + 1, sink))
 
 

@@ -274,6 +274,16 @@ def read_range(con: sqlite3.Connection, after_seq: int, up_to_seq: int, at_most:
     return (Entry(*row) for row in rows)
 
 
+def of_types(con: sqlite3.Connection, types: Sequence[str], after_seq: int, up_to_seq: int) -> Iterator[Entry]:
+    """The events of some types with ``after_seq < seq <= up_to_seq``, in order."""
+    rows = con.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND seq <= ? AND type IN ({', '.join('?' * len(types))}) "
+        "ORDER BY seq",
+        (after_seq, up_to_seq, *types),
+    )
+    return (Entry(*row) for row in rows)
+
+
 def of_task(con: sqlite3.Connection, task: str, after_seq: int) -> Iterator[Entry]:
     """Every event of a task behind a place, in order."""
     rows = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND task = ? ORDER BY seq", (after_seq, task))

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchclient.core.errors import OutboxError
 
-VERSION = 3
+VERSION = 4
 
 _TABLES_1 = """
 CREATE TABLE meta (
@@ -159,6 +159,25 @@ CREATE UNIQUE INDEX open_incidents ON incidents (task, key) WHERE resolved_us IS
 """
 
 
+_REMINDERS_4 = """
+-- What is critical and open, with the reminders of it so far: a fold of the journal from here on; see reminders.py.
+CREATE TABLE reminders (
+    about TEXT PRIMARY KEY,
+    type TEXT NOT NULL,
+    task TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    since_us INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    last_us INTEGER NOT NULL,
+    deadline_us INTEGER,
+    said TEXT NOT NULL
+) WITHOUT ROWID;
+INSERT INTO meta (key, value)
+SELECT 'reminded', json_array(coalesce(max(seq), 0), 0, NULL) FROM events;
+"""
+
+
 def _tables_1(db: Any) -> None:
     _run(db, _TABLES_1)
 
@@ -171,6 +190,10 @@ def _incidents_3(db: Any) -> None:
     _run(db, _INCIDENTS_3)
 
 
+def _reminders_4(db: Any) -> None:
+    _run(db, _REMINDERS_4)
+
+
 def _run(db: Any, script: str) -> None:
     # executescript would commit the surrounding transaction, so the statements run one by one.
     for statement in script.split(";\n"):
@@ -178,7 +201,7 @@ def _run(db: Any, script: str) -> None:
             db.conn.execute(statement)
 
 
-_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3)
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3, _reminders_4)
 
 
 def migrate(con: sqlite3.Connection, path: str) -> None:

@@ -21,7 +21,7 @@ from zlib import crc32
 
 from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
-from orchclient.outbox import folding, identity, incidents, journal, owed
+from orchclient.outbox import folding, identity, incidents, journal, owed, reminders
 from orchclient.outbox.connection import text_as_far_as_it_goes
 from orchclient.outbox.owed import ENDINGS, Owed
 
@@ -132,6 +132,7 @@ def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source:
     if before_seq == 0:
         _copy_fold(ghost, con)
     incidents.take_over(ghost, con)
+    reminders.take_over(ghost, con)
     return copied
 
 
@@ -210,6 +211,7 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
     _write_sinks(_readable_sinks(damaged), con, before_seq)
     with suppress(sqlite3.Error):  # then their next errors open them anew
         incidents.take_over(damaged, con)
+        reminders.take_over(damaged, con)
     return copied
 
 

@@ -84,6 +84,7 @@ OUTBOUND = [
     "task.completed.v1",
     "error.escalated.v1",
     "error.resolved.v1",
+    "reminder.v1",
     "agent.heartbeat.v1",
     "gap.v1",
 ]

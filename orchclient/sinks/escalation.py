@@ -1,0 +1,35 @@
+"""A destination named for escalation: it gets reminders that two earlier ones led to nothing, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from orchclient.sinks.sink import AnySink
+
+
+class _OnlyEscalated:
+    """Another destination in all but what it takes."""
+
+    checks_sequence = False
+
+    def __init__(self, sink: AnySink) -> None:
+        self._sink = sink
+
+    def __repr__(self) -> str:
+        return f"only_escalated({self._sink!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+    def takes(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether an event is an escalated reminder."""
+        return attributes.get("escalated") is True
+
+
+def only_escalated(sink: AnySink) -> AnySink:
+    """A destination that gets escalated reminders only: what is critical, and nobody did anything about.
+
+    They tell what they are about, so that whoever is called can act.
+    """
+    return cast(AnySink, _OnlyEscalated(sink))
