@@ -9,12 +9,14 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 from zlib import crc32
@@ -193,10 +195,48 @@ def _copy_fold(ghost: sqlite3.Connection, con: sqlite3.Connection) -> None:
 
 
 def opened_aside(aside: str) -> sqlite3.Connection:
-    """A set-aside file, to be read."""
-    con = sqlite3.connect(f"file:{quote(aside)}?mode=ro", uri=True, isolation_level=None)
+    """A set-aside file, to be read; a -wal whose database is gone is read over the tables of an empty outbox."""
+    con = _opened_to_read(aside)
+    if _has_events(con) or not _is_lone_wal(aside):
+        return con
+    con.close()
+    return _opened_over_empty_tables(aside)
+
+
+def _opened_to_read(path: str) -> sqlite3.Connection:
+    con = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
     con.text_factory = text_as_far_as_it_goes
     return con
+
+
+def _is_lone_wal(aside: str) -> bool:
+    return os.path.exists(aside + "-wal") and os.stat(aside).st_size <= owed.PAGE
+
+
+def _opened_over_empty_tables(aside: str) -> sqlite3.Connection:
+    """A lone -wal over the pages of a new outbox.
+
+    What is in the -wal covers them. The names of the tables do not fit on the first page, and their other pages do not
+    change, so they were in the database only; a new outbox has them at the same places.
+    """
+    from orchclient.outbox.connection import connect
+    from orchclient.outbox.migrations import migrate
+
+    with TemporaryDirectory(dir=os.path.dirname(aside), prefix="salvage-") as directory:  # mode 0700
+        base = os.path.join(directory, "base.db")
+        os.close(_new_private(base))
+        with closing(connect(base)) as con:
+            migrate(con, base)
+            con.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with open(aside + "-wal", "rb") as wal, os.fdopen(_new_private(base + "-wal"), "wb") as copy:
+            shutil.copyfileobj(wal, copy)
+        con = _opened_to_read(base)
+        _has_events(con)  # reads the -wal, so that it is open before its name goes
+        return con
+
+
+def _new_private(path: str) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: str, now_us: int) -> int:
