@@ -17,6 +17,8 @@ from orchclient.core.errors import ConfigError
 from orchclient.core.secret import KnownSecrets, Secret, secrets_in
 
 if TYPE_CHECKING:
+    from orchclient.core.events import NotificationPriority
+    from orchclient.core.noise import NoiseRules, Quiet
     from orchclient.sinks.sink import AnySink
 
 Options = Mapping[str, Any]
@@ -25,6 +27,7 @@ Factory = Callable[[str, Options, KnownSecrets], "AnySink"]
 
 GROUP = "orchclient.sinks"
 SECRET_OPTIONS = ("token", "secret", "password", "api_key", "webhook_url")
+_RULES = ("priority", "speaks_every", "quiet", "timezone", "wakes", "repeats")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -33,6 +36,11 @@ def configured(settings: config.Settings, secrets: KnownSecrets) -> list[AnySink
     found: list[AnySink] = []
     if settings.url is not None:
         found.append(_orchestrator_of(settings, secrets))
+    for kind, url in (("discord", settings.discord_webhook_url), ("slack", settings.slack_webhook_url)):
+        if url is not None:
+            variable = f"ORCHCLIENT_{kind.upper()}_WEBHOOK_URL"
+            options = {"webhook_url": url, "public_url": settings.public_url or ""}
+            found.append(_chat(kind, kind, variable, options, secrets))
     if settings.webhook_url is not None:
         found.append(_webhook_of(settings, secrets))
     for name, table in settings.sinks.items():
@@ -198,19 +206,90 @@ def _webhook(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
     allow_private = _flag(where, options, "allow_private")
     url = _hook_url(where, options)
     checked_hook(f"{where} webhook_url", url.reveal(), allow_private=allow_private)
-    least = options.get("priority", "low")
-    if least not in tuple(NotificationPriority):
-        raise ConfigError(f"{where}: priority is not usable: expected one of {', '.join(NotificationPriority)}")
+    least = _priority(where, options, "priority") if "priority" in options else NotificationPriority.LOW
     return WebhookSink(
         url,
         checked_secrets(f"{where} secret", options["secret"].reveal()) if "secret" in options else (),
         name=name,
         types=_texts(where, options, "types"),
-        least=NotificationPriority(least),
+        least=least,
         public_url=str(options.get("public_url", "")),
         secrets=secrets,
         allow_private=allow_private,
     )
+
+
+def _discord(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    return _chat("discord", name, f"[sinks.{name}]", options, secrets)
+
+
+def _slack(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    return _chat("slack", name, f"[sinks.{name}]", options, secrets)
+
+
+_CHAT_OPTIONS = ("webhook_url", "public_url", "hosts", "allow_private", *_RULES)
+
+
+def _chat(kind: str, name: str, where: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    """A chat destination; ``where`` names its settings in an error."""
+    from orchclient.sinks import discord, slack
+    from orchclient.sinks.address import checked_hook
+
+    refuse_unknown(where, options, _CHAT_OPTIONS if kind == "slack" else (*_CHAT_OPTIONS, "thread_id"))
+    dialect = slack if kind == "slack" else discord
+    allow_private, url = _flag(where, options, "allow_private"), _hook_url(where, options)
+    hosts = {*dialect.HOSTS, *_texts(where, options, "hosts")}
+    is_own = url.reveal().partition("://")[2].partition("/")[0] in dialect.HOSTS
+    checked_hook(where, url.reveal(), hosts, dialect.PATH if is_own else "", allow_private=allow_private)
+    more: dict[str, Any] = {"name": name, "public_url": str(options.get("public_url", "")), "secrets": secrets}
+    more |= {"rules": _noise_rules(where, options), "allow_private": allow_private}
+    if kind == "slack":
+        return slack.SlackSink(url, **more)
+    thread_id = str(options.get("thread_id", ""))
+    if thread_id and not (thread_id.isascii() and thread_id.isdigit()):
+        raise ConfigError(f"{where}: thread_id is not usable: expected the digits of a thread's id")
+    return discord.DiscordSink(url, thread_id=thread_id, **more)
+
+
+def _noise_rules(where: str, options: Options) -> NoiseRules:
+    from orchclient.core.noise import NoiseRules
+
+    given: dict[str, Any] = {}
+    for option, member in (("priority", "least"), ("wakes", "wakes"), ("repeats", "repeats")):
+        if option in options:
+            given[member] = _priority(where, options, option)
+    if "speaks_every" in options:
+        try:
+            given["speaks_every_s"] = config.seconds(str(options["speaks_every"]))
+        except ValueError:
+            raise ConfigError(f"{where}: speaks_every is not usable: expected a duration such as 15s or 5m") from None
+    if "quiet" in options:
+        given["quiet"] = _quiet(where, str(options["quiet"]), str(options.get("timezone", "UTC")))
+    return NoiseRules(**given)
+
+
+def _quiet(where: str, hours: str, zone: str) -> Quiet:
+    from zoneinfo import ZoneInfo
+
+    from orchclient.core.noise import Quiet
+
+    match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", hours)
+    if match is None or match[1] + match[2] == match[3] + match[4]:
+        raise ConfigError(f"{where}: quiet is not usable: expected hours such as 22:00-07:00")
+    try:
+        where_it_is = ZoneInfo(zone)
+    except (ValueError, OSError, LookupError):
+        raise ConfigError(f"{where}: timezone is not usable: expected a name such as Europe/Berlin") from None
+    return Quiet(int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4]), where_it_is)
+
+
+def _priority(where: str, options: Options, option: str) -> NotificationPriority:
+    from orchclient.core.events import NotificationPriority
+
+    word = options.get(option)
+    if word not in tuple(NotificationPriority):
+        raise ConfigError(f"{where}: {option} is not usable: expected one of {', '.join(NotificationPriority)}")
+    return NotificationPriority(word)
 
 
 def _hook_url(where: str, options: Options) -> Secret:
@@ -241,5 +320,10 @@ def refuse_unknown(where: str, options: Options, known: Sequence[str]) -> None:
             raise ConfigError(f"{where}: unknown option {option!r:.80}; known: {', '.join(known)}")
 
 
-_BUILT_IN: dict[str, Factory] = {"orchestrator": _another_orchestrator, "webhook": _webhook}
+_BUILT_IN: dict[str, Factory] = {
+    "orchestrator": _another_orchestrator,
+    "webhook": _webhook,
+    "discord": _discord,
+    "slack": _slack,
+}
 _LINKING = frozenset({"discord", "slack", "webhook"})

@@ -21,7 +21,6 @@ from orchclient.core.texts import counted, fitted, line, seen
 Data = Mapping[str, Any]
 
 PREFIX = "dev.orchclient."
-REMINDER = "dev.orchclient.reminder.v1".removeprefix(PREFIX)
 
 NAME_CHARS = 64
 STEP_CHARS = 300
@@ -32,6 +31,7 @@ ERROR_CHARS = 1_200
 QUESTIONS_SHOWN = 10
 OPTIONS_SHOWN = 10
 FACTS_SHOWN = 6
+REMINDED_QUESTIONS = 3
 
 
 class Kind(StrEnum):
@@ -369,9 +369,24 @@ def _reminder(said: _Said) -> Message:
     lines = [f"Reminder {number:.0f}."] if number is not None else []
     if said.data.get("escalated"):
         lines.append("Nobody answered elsewhere: this destination is told as the next one.")
+    lines += _reminded_of(about.get("data"))
     links = said.page(folder, _text(about.get("id")), label) if folder else ()
     title = f"{said.agent} still waits{waited}: {what} about {said.task}"
     return Message(Kind.REMINDER, said.priority, title, tuple(lines), (Fact("Priority", said.priority.value),), links)
+
+
+def _reminded_of(data: object) -> Iterable[str]:
+    """The questions or the error again: who is reminded need not look for them."""
+    if not isinstance(data, Mapping):
+        return
+    questions = [each for each in _list(data.get("questions")) if isinstance(each, Mapping)]
+    for number, question in enumerate(questions[:REMINDED_QUESTIONS], 1):
+        yield _asked(question, number, len(questions))
+    if len(questions) > REMINDED_QUESTIONS:
+        yield f"… and {counted(len(questions) - REMINDED_QUESTIONS, 'more question')}"
+    error = ": ".join(part for part in map(_text, (data.get("error_type"), data.get("error_message"))) if part)
+    if error:
+        yield fitted(seen(error).strip(), STEP_CHARS)
 
 
 _REMINDED = {
@@ -402,7 +417,7 @@ _TELLERS: Mapping[str, Callable[[_Said], Message]] = {
     EventType.ERROR_ESCALATED: _error,
     EventType.ERROR_RESOLVED: _resolved,
     EventType.GAP: _gap,
-    REMINDER: _reminder,
+    EventType.REMINDER: _reminder,
 }
 
 

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, cast
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from orchclient.core.batch import Batch
 from orchclient.core.envelope import attributes_of
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.core.policy import Action, Redact, Verdict, all_delivered, complete, printable, without_secrets
+from orchclient.core.policy import Action, Redact, Verdict, complete, printable, without_secrets
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.transport import Overlapping, Transport
 from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink, is_direct
@@ -98,8 +98,7 @@ class _OverHttp:
         finally:
             if isinstance(transport, Overlapping):
                 transport.meanwhile = None
-        if outcome is None:
-            return Carried(evolve(all_delivered(batch.ids), reason="not wanted by this destination"))
+        assert outcome is not None  # a batch always has a request
         verdict = complete(self.sink.decide(batch, outcome, self.clock.now_us()), batch.ids)
         return self._told(verdict, outcome, sent_bytes)
 

@@ -11,7 +11,7 @@ from orchclient.core.policy import RETRY_AFTER_CAP_S
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.delivery.interruption import is_cut
-from orchclient.outbox import attempts, cursors, desk, journal, leadership
+from orchclient.outbox import attempts, cursors, desk, journal, leadership, posts
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.outbox import Outbox
 
@@ -123,8 +123,13 @@ def _has_due(con: sqlite3.Connection, row: SinkRow, until: Mark, now_us: int) ->
     if row.cursor < until.last_seq:
         return True
     if until.task is not None:
-        return row.parked > 0 and desk.is_due(con, row.name, until.task, now_us)
-    return row.parked > 0 and desk.due_lane(con, row.name, now_us) is not None
+        return row.parked > 0 and (desk.is_due(con, row.name, until.task, now_us) or _has_message(con, row, now_us))
+    return row.parked > 0 and (desk.due_lane(con, row.name, now_us) is not None or _has_message(con, row, now_us))
+
+
+def _has_message(con: sqlite3.Connection, row: SinkRow, now_us: int) -> bool:
+    due_us = posts.next_due_us(con, row.name)
+    return due_us is not None and due_us <= now_us
 
 
 def _is_ahead(instant_us: int | None, now_us: int) -> bool:

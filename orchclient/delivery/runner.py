@@ -191,11 +191,11 @@ class Runner:
         epoch = self._outbox.write(lambda con: leadership.begin_epoch(con, self.sink.name, holder))
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
         with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
-            from orchclient.delivery.worker import Worker
+            make_worker = self._worker_class()
             from orchclient.sinks.sink import is_direct
 
             self._wire = self.sink if is_direct(self.sink) else self._make_transport()
-        self._worker = Worker(
+        self._worker = make_worker(
             self._outbox,
             self.sink,
             self._wire,
@@ -208,6 +208,18 @@ class Runner:
         if row is not None:
             self._worker.resume(row)
         return self._worker
+
+    def _worker_class(self) -> type[Worker]:
+        """People are told messages, everybody else gets events."""
+        from orchclient.sinks.sink import is_chat
+
+        if is_chat(self.sink):
+            from orchclient.delivery.teller import Teller
+
+            return Teller
+        from orchclient.delivery.worker import Worker
+
+        return Worker
 
     def _step_down(self) -> None:
         if self._wire is not None:

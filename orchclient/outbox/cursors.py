@@ -102,7 +102,7 @@ def add_sink(
 
 def forget_sink(con: sqlite3.Connection, name: str) -> None:
     """Take a sink out of the outbox, with all that was kept for it: nothing waits for it any more."""
-    for table, column in (("sinks", "name"), ("work", "sink"), ("lanes", "sink"), ("gaps", "sink")):
+    for table, column in (("sinks", "name"), ("work", "sink"), ("lanes", "sink"), ("gaps", "sink"), ("posts", "sink")):
         con.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))
 
 

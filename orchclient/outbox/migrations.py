@@ -12,7 +12,7 @@ from typing import Any
 
 from orchclient.core.errors import OutboxError
 
-VERSION = 4
+VERSION = 5
 
 _TABLES_1 = """
 CREATE TABLE meta (
@@ -178,6 +178,30 @@ SELECT 'reminded', json_array(coalesce(max(seq), 0), 0, NULL) FROM events;
 """
 
 
+_POSTS_5 = """
+-- One row per message of a chat sink: the event that it is to tell next (parked in work while is_owed), and the
+-- message that people see. claimed_us: a request is under way, or was when a process ended; see posts.py.
+CREATE TABLE posts (
+    sink TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    seq INTEGER,
+    task TEXT NOT NULL,
+    is_owed INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    urgency INTEGER NOT NULL,
+    due_us INTEGER NOT NULL,
+    is_held INTEGER NOT NULL DEFAULT 0,
+    message_id TEXT NOT NULL DEFAULT '',
+    told_us INTEGER,
+    claimed_us INTEGER,
+    is_repeat INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sink, topic)
+) WITHOUT ROWID;
+CREATE INDEX posts_by_due ON posts (sink, due_us) WHERE seq IS NOT NULL;
+"""
+
+
 def _tables_1(db: Any) -> None:
     _run(db, _TABLES_1)
 
@@ -194,6 +218,10 @@ def _reminders_4(db: Any) -> None:
     _run(db, _REMINDERS_4)
 
 
+def _posts_5(db: Any) -> None:
+    _run(db, _POSTS_5)
+
+
 def _run(db: Any, script: str) -> None:
     # executescript would commit the surrounding transaction, so the statements run one by one.
     for statement in script.split(";\n"):
@@ -201,7 +229,7 @@ def _run(db: Any, script: str) -> None:
             db.conn.execute(statement)
 
 
-_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3, _reminders_4)
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3, _reminders_4, _posts_5)
 
 
 def migrate(con: sqlite3.Connection, path: str) -> None:

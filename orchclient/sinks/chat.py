@@ -1,44 +1,15 @@
-"""What a chat service must be able to do: show a message, change one that it shows, and tell what it thought of it.
-
-A chat destination gets no events: a desk plans messages out of them, and this puts them into the service's words.
-"""
+"""What the dialects of chat services have in common: silence, trouble, and the words for them."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
-from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.core.message import Message
+from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, printable
 from orchclient.core.telling import Remedy, Told
-from orchclient.sinks.sink import Destination
 
 NOTHING_WAS_SENT = frozenset({"connect", "tls", "request", "settings"})
-
-
-class ChatSink(Destination, Protocol):
-    """A dialect of messages. The flusher owns the connection and the deadline."""
-
-    can_edit: bool
-    """Whether a message that was posted can be changed later."""
-
-    shortest_edit_s: float
-    """Seconds between two changes of one message, or between two messages of one task where none can be changed."""
-
-    def post(self, message: Message, *, plain: bool = False) -> HttpRequest:
-        """The request that shows a message; ``plain``: as simply as possible, since the rich form was refused."""
-
-    def edit(self, message: Message, message_id: str, *, plain: bool = False) -> HttpRequest:
-        """The request that puts a message in the place of one that was posted."""
-
-    def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
-        """What the answer means."""
-
-
-def is_chat(sink: object) -> TypeGuard[ChatSink]:
-    """Whether a destination is told messages instead of events."""
-    return hasattr(sink, "told")
 
 
 def silent(outcome: NoReply, *, is_edit: bool) -> Told:

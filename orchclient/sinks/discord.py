@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Message
+from orchclient.core.noise import NoiseRules
 from orchclient.core.policy import Action, Verdict, bounded_wait_s, retry_after_s
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
@@ -70,6 +71,8 @@ class DiscordSink:
         *,
         name: str = "discord",
         thread_id: str = "",
+        public_url: str = "",
+        rules: NoiseRules | None = None,
         secrets: KnownSecrets | None = None,
         allow_private: bool = False,
     ) -> None:
@@ -78,6 +81,8 @@ class DiscordSink:
         self._url = url
         self._thread_id = thread_id
         self._secrets = secrets or KnownSecrets((url.reveal(),))
+        self.rules = rules or NoiseRules()
+        self.public_url = public_url
         self._is_public = must_be_public(url.reveal(), allow_private)
 
     def __repr__(self) -> str:

@@ -8,12 +8,17 @@ backs off, keeps everything and says so in ``status``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpRequest
 from orchclient.core.policy import Verdict
+
+if TYPE_CHECKING:  # who tells nobody does not pay for it
+    from orchclient.core.message import Message
+    from orchclient.core.noise import NoiseRules
+    from orchclient.core.telling import Told
 from orchclient.core.polling import Heard
 
 
@@ -48,8 +53,8 @@ class Sink(Destination, Protocol):
     def greeted(self, outcome: HttpOutcome, now_us: int) -> Verdict | None:
         """Read the answer to the greeting; None when delivery may begin, else what to do instead."""
 
-    def render(self, batch: Batch) -> HttpRequest | None:
-        """The request that delivers a batch; None when nothing of it is wanted, which settles it."""
+    def render(self, batch: Batch) -> HttpRequest:
+        """The request that delivers a batch."""
 
     def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
         """What the answer means for the events of the batch."""
@@ -102,7 +107,35 @@ class InboxDialect(Protocol):
         """Whether that was heard, or what is wrong."""
 
 
-AnySink = Sink | DirectSink
+class ChatSink(Destination, Protocol):
+    """A dialect of messages, for people: it gets no events, a desk plans messages out of them.
+
+    The flusher owns the connection and the deadline.
+    """
+
+    can_edit: bool
+    """Whether a message that was posted can be changed later."""
+
+    shortest_edit_s: float
+    """Seconds between two changes of one message, or between two messages of one task where none can be changed."""
+
+    rules: NoiseRules
+    """When it is told what, as the user set it."""
+
+    public_url: str
+    """Where people answer; empty for nowhere."""
+
+    def post(self, message: Message, *, plain: bool = False) -> HttpRequest:
+        """The request that shows a message; ``plain``: as simply as possible, since the rich form was refused."""
+
+    def edit(self, message: Message, message_id: str, *, plain: bool = False) -> HttpRequest:
+        """The request that puts a message in the place of one that was posted."""
+
+    def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
+        """What the answer means."""
+
+
+AnySink = Sink | DirectSink | ChatSink
 
 
 def inbox_of(sink: AnySink) -> InboxDialect | None:
@@ -115,6 +148,11 @@ def is_direct(sink: AnySink) -> TypeGuard[DirectSink]:
     return hasattr(sink, "deliver")
 
 
+def is_chat(sink: AnySink) -> TypeGuard[ChatSink]:
+    """Whether a destination is told messages instead of events."""
+    return hasattr(sink, "told")
+
+
 def speaks_http(sink: AnySink) -> TypeGuard[Sink]:
     """Whether a destination is a dialect of HTTP."""
-    return not is_direct(sink)
+    return not is_direct(sink) and not is_chat(sink)

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Message
+from orchclient.core.noise import NoiseRules
 from orchclient.core.policy import Action, Verdict, retry_after_s
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
@@ -78,12 +79,21 @@ class SlackSink:
     shortest_edit_s = 300.0
 
     def __init__(
-        self, url: Secret, *, name: str = "slack", secrets: KnownSecrets | None = None, allow_private: bool = False
+        self,
+        url: Secret,
+        *,
+        name: str = "slack",
+        public_url: str = "",
+        rules: NoiseRules | None = None,
+        secrets: KnownSecrets | None = None,
+        allow_private: bool = False,
     ) -> None:
         self.name = name
         self.target = target_of(url.reveal())
         self._url = url
         self._secrets = secrets or KnownSecrets((url.reveal(),))
+        self.rules = rules or NoiseRules()
+        self.public_url = public_url
         self._is_public = must_be_public(url.reveal(), allow_private)
 
     def __repr__(self) -> str:

@@ -106,10 +106,15 @@ class WebhookSink:
         """Nothing was asked."""
         return None
 
-    def render(self, batch: Batch) -> HttpRequest | None:
-        """``POST`` of one event, whole or, above 20 kB, without its data; None for one that is not wanted."""
-        if not self._wants(batch):
-            return None
+    def takes(self, attributes: Mapping[str, Any]) -> bool:
+        """Only types and priorities that were asked for."""
+        priority = attributes.get("priority")
+        urgency = PRIORITIES.index(NotificationPriority(priority)) if priority in PRIORITIES else 0
+        is_type = not self._types or str(attributes.get("type")).removeprefix(PREFIX) in self._types
+        return is_type and urgency >= self._least
+
+    def render(self, batch: Batch) -> HttpRequest:
+        """``POST`` of one event, whole or, above 20 kB, without its data; signed when there is a secret."""
         body = batch.encoded[0]
         if len(body) > THIN_ABOVE:
             body = json.dumps(thin(batch.events[0], len(body), self._public_url), ensure_ascii=False).encode()
@@ -122,15 +127,6 @@ class WebhookSink:
         if isinstance(outcome, HttpReply) and outcome.status // 100 == 2:
             return all_delivered(batch.ids)
         return decide(outcome, batch.ids, now_us, self._secrets.redact_text)
-
-    def _wants(self, batch: Batch) -> bool:
-        if not self._types and not self._least:
-            return True
-        event = batch.events[0]
-        priority = event.get("priority")
-        urgency = PRIORITIES.index(NotificationPriority(priority)) if priority in PRIORITIES else 0
-        is_type = not self._types or str(event.get("type")).removeprefix(PREFIX) in self._types
-        return is_type and urgency >= self._least
 
 
 def signature(keys: Sequence[bytes], id_: str, at_s: int, body: bytes) -> dict[str, str]:

@@ -137,7 +137,6 @@ class SinkContract(DestinationContract):
         """An https URL (http to this machine), headers without control characters, a body of bytes."""
         sink = self.make_sink()
         request = sink.render(batch_of(self._largest(sink), '\u202e@everyone <!channel> \\ " \n \U0001f600'))
-        assert request is not None
         url = urlsplit(request.url)
         assert url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
         assert isinstance(request.body, bytes)

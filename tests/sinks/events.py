@@ -86,7 +86,11 @@ ERROR = event_of(
 REMINDER = event_of(
     "reminder.v1",
     {
-        "about": {"id": ID, "type": "dev.orchclient.clarification.requested.v1"},
+        "about": {
+            "id": ID,
+            "type": "dev.orchclient.clarification.requested.v1",
+            "data": {"questions": [{"id": "q1", "text": "Which database shall the new service use?"}]},
+        },
         "number": 2,
         "waited_s": 3700,
         "escalated": True,

@@ -1,0 +1,314 @@
+"""One chat sink's delivery: plan messages out of events, then tell the most urgent one. Knows no thread and no sleep.
+
+How a message survives the end of its process between post and settlement: docs/decisions/0017-how-people-are-told.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from attrs import define, evolve, field, frozen
+
+from orchclient.core.errors import ConfigError
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
+from orchclient.core.message import Kind, Message, digest, message_of, possibly_repeated
+from orchclient.core.noise import NoiseRules, Topic, due_us, task_topic, topic_of
+from orchclient.core.policy import Action, Verdict, all_delivered, without_secrets
+from orchclient.core.telling import Remedy, Told
+from orchclient.delivery.courier import Cut
+from orchclient.delivery.settlement import DAMAGED, Exchange, Selection, StaleEpoch, settled, write_fates
+from orchclient.delivery.transport import Transport
+from orchclient.delivery.worker import IDLE, Worker
+from orchclient.outbox import attempts, cursors, desk, journal, posts
+from orchclient.outbox.cursors import SinkRow, SinkState
+from orchclient.outbox.journal import Row
+from orchclient.outbox.posts import Post
+from orchclient.sinks.sink import ChatSink, Selective
+
+FORGOTTEN_AFTER_US = 30 * 86_400 * 1_000_000
+AMBIGUOUS = "it may have arrived: no answer came to the whole request; not repeated"
+
+
+@frozen
+class Telling:
+    """One message that is to be told: of one topic, or of several that were held while it was quiet."""
+
+    posts: tuple[Post, ...]
+    message: Message
+    row: SinkRow
+    events: tuple[Row, ...]
+
+    @property
+    def edits(self) -> str:
+        """The message to edit; empty when a new one is to be posted."""
+        return self.posts[0].message_id if len(self.posts) == 1 else ""
+
+    @property
+    def urgency(self) -> int:
+        """Of the most urgent."""
+        return max(post.urgency for post in self.posts)
+
+
+@define
+class Teller(Worker):
+    """Tells one chat sink during one ``epoch``."""
+
+    _recovered: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """A message goes by its own way, not by a courier's batches."""
+        self._is_selective = isinstance(self.sink, Selective)
+
+    @property
+    def chat(self) -> ChatSink:
+        """The destination, which is told messages."""
+        return cast(ChatSink, self.sink)
+
+    @property
+    def rules(self) -> NoiseRules:
+        """What the user set."""
+        return self.chat.rules
+
+    def _turn(self) -> float | None:
+        if self.is_stale or self.state is SinkState.DISABLED:
+            return IDLE
+        wait_s = self._not_before - self.clock.monotonic()
+        if wait_s > 0:
+            return wait_s
+        if not self._recovered:
+            self._recover()
+        selection = self._select()
+        if selection:
+            self._plan(selection)
+            return 0.0
+        telling = self._next()
+        if telling is None:
+            return self._next_due_s()
+        if telling.events:
+            self._tell(telling)
+        return max(self._not_before - self.clock.monotonic(), 0.0)
+
+    def _next_due_s(self) -> float | None:
+        due = self.outbox.query(lambda con: posts.next_due_us(con, self.sink.name))
+        return IDLE if due is None else max((due - self.clock.now_us()) / 1e6, 0.001)
+
+    # --- planning -------------------------------------------------------------------------------------------------
+
+    def _plan(self, selection: Selection) -> None:
+        """Assign events to topics and move the cursor behind them, in one transaction."""
+        now_us, jitter = self.clock.now_us(), self.clock.jitter()
+        exchange = Exchange(selection, all_delivered(journal.ids_in(selection.to_send)), now_us)
+
+        def write(con: sqlite3.Connection) -> None:
+            if selection.lane is None:
+                write_fates(con, exchange, self.epoch, now_us, jitter)
+                for row in selection.to_send:
+                    self._place(con, row, now_us)
+                return
+            self._place_again(con, selection, selection.lane.task, now_us)
+
+        self.outbox.write(write)
+
+    def _place_again(self, con: sqlite3.Connection, selection: Selection, task: str, now_us: int) -> None:
+        """What a person had sent again: each event is a message of its own, and leaves its lane."""
+        self._hold_epoch(con)
+        name = self.sink.name
+        for seq, _, _, body in selection.to_send:
+            topic = topic_of(json.loads(b"{" + body)) or Topic("", 0)
+            posts.plan(con, name, f"again:{seq}", seq, task, topic.urgency, now_us, now_us, is_parked=True)
+        for seq, *_ in selection.damaged:
+            posts.release(con, name, seq)
+            desk.bury(con, name, seq, task, 1, DAMAGED.reason, now_us)
+        posts.adopt(con, name, task, len(selection))
+
+    def _place(self, con: sqlite3.Connection, row: Row, now_us: int) -> None:
+        seq, task, _, body = row
+        event = json.loads(b"{" + body)
+        topic = topic_of(event)
+        if topic is None or not self.rules.is_told(topic.urgency) or not self._takes(event):
+            return
+        known = posts.known(con, self.sink.name, topic.key)
+        every_s = self.chat.shortest_edit_s if self.rules.speaks_every_s is None else self.rules.speaks_every_s
+        due = due_us(topic, known.told_us, every_s, now_us)
+        is_edit = self.chat.can_edit and known.message_id != ""
+        held_us = None if is_edit else self.rules.held_until_us(topic.urgency, now_us)
+        posts.plan(
+            con,
+            self.sink.name,
+            topic.key,
+            seq,
+            task,
+            topic.urgency,
+            due if held_us is None else max(due, held_us),
+            now_us,
+            held=held_us is not None,
+        )
+        if topic.ends_progress:
+            posts.echo(con, self.sink.name, task_topic(task), seq, now_us, can_edit=self.chat.can_edit)
+
+    def _takes(self, event: Mapping[str, Any]) -> bool:
+        return not self._is_selective or bool(cast(Selective, self.sink).takes(event))
+
+    def _hold_epoch(self, con: sqlite3.Connection) -> None:
+        row = cursors.sink(con, self.sink.name)
+        if row is None or row.epoch != self.epoch:
+            raise StaleEpoch
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def _next(self) -> Telling | None:
+        """What is to be told now; without events when what was planned is gone meanwhile."""
+        now_us = self.clock.now_us()
+
+        def read(con: sqlite3.Connection) -> Telling | None:
+            row = cursors.sink(con, self.sink.name)
+            if row is None:
+                raise StaleEpoch
+            first = posts.next_due(con, row.name, now_us)
+            due = [first] if first else posts.held_due(con, row.name, now_us)
+            return self._composed(con, row, due) if due else None
+
+        telling = self.outbox.query(read)
+        if telling is not None and not telling.events:  # nothing of it can be told any more
+            self._write_told(telling, "", Verdict(Action.SETTLE, "nothing to tell"), now_us)
+        return telling
+
+    def _composed(self, con: sqlite3.Connection, row: SinkRow, due: Sequence[Post]) -> Telling:
+        found = [(post, entry) for post in due if (entry := journal.read_one(con, post.seq)) is not None]
+        told = [(post, entry, message) for post, entry in found if (message := self._message(post, entry.body))]
+        events = tuple((entry.seq, entry.task, entry.crc, entry.body.encode()) for _, entry, _ in told)
+        messages = [message for *_, message in told]
+        message = messages[0] if len(messages) == 1 else digest(messages)
+        return Telling(tuple(due), message, row, events)
+
+    def _message(self, post: Post, body: str) -> Message | None:
+        count = post.total if post.topic.startswith("error:") else 1 if post.message_id else post.count
+        message = message_of(json.loads("{" + body), self.chat.public_url, count=count)
+        return possibly_repeated(message) if message and post.is_repeat else message
+
+    def _tell(self, telling: Telling) -> None:
+        at_us = self.clock.now_us()
+        self._claim(telling, at_us)
+        is_edit = bool(telling.edits) and self.chat.can_edit
+        told, outcome, sent_bytes = self._sent(telling, is_edit=is_edit, plain=False)
+        if told.remedy is Remedy.PLAINER:
+            told, outcome, sent_bytes = self._sent(telling, is_edit=is_edit, plain=True)
+        told = evolve(told, verdict=without_secrets(told.verdict, self.redact))
+        selection = Selection(telling.row, "", None, telling.events)
+        status = outcome.status if isinstance(outcome, HttpReply) else None
+        self._conclude(telling, told, Exchange(selection, told.verdict, at_us, status, outcome.took_ms, sent_bytes))
+
+    def _sent(self, telling: Telling, *, is_edit: bool, plain: bool) -> tuple[Told, HttpOutcome, int]:
+        try:
+            request = self._request(telling, is_edit=is_edit, plain=plain)
+        except ConfigError as error:
+            outcome: HttpOutcome = NoReply("settings", str(error))
+            return self.chat.told(outcome, self.clock.now_us(), is_edit=is_edit), outcome, 0
+        outcome = cast(Transport, self.transport).send(request, deadline_s=self.deadline_s)
+        if isinstance(outcome, NoReply) and outcome.reason == "closed":
+            raise Cut  # the claim stays: the next teller finds it
+        return self.chat.told(outcome, self.clock.now_us(), is_edit=is_edit), outcome, len(request.body)
+
+    def _request(self, telling: Telling, *, is_edit: bool, plain: bool) -> HttpRequest:
+        if is_edit:
+            return self.chat.edit(telling.message, telling.edits, plain=plain)
+        return self.chat.post(telling.message, plain=plain)
+
+    def _claim(self, telling: Telling, at_us: int) -> None:
+        def write(con: sqlite3.Connection) -> None:
+            self._hold_epoch(con)
+            for post in telling.posts:
+                posts.claim(con, self.sink.name, post, at_us)
+
+        self.outbox.write(write, synced=True)
+
+    # --- concluding -----------------------------------------------------------------------------------------------
+
+    def _conclude(self, telling: Telling, told: Told, exchange: Exchange) -> None:
+        if told.verdict.action is Action.SETTLE:
+            self._write_told(telling, told.message_id or telling.edits, told.verdict, self.clock.now_us(), exchange)
+            self._not_before = self.clock.monotonic() + told.rest_s
+            self._change(SinkState.DELIVERING, 0, "")
+        elif told.remedy is Remedy.POST_ANEW:
+            self._unclaim(telling, forget=True)
+            self._log_attempt(exchange)
+        elif told.verdict.action in (Action.BISECT, Action.HALVE):
+            self._give_up(telling.posts, told.verdict.reason, exchange)
+        else:
+            self._wait_for_better_times(telling, told, exchange)
+
+    def _wait_for_better_times(self, telling: Telling, told: Told, exchange: Exchange) -> None:
+        if told.remedy is not Remedy.IT_MAY_HAVE_ARRIVED:
+            self._unclaim(telling)
+        elif self.rules.is_repeated(telling.urgency):
+            self._unclaim(telling, is_repeat=True)
+        else:
+            reason = f"{AMBIGUOUS} ({told.verdict.reason})"
+            self._give_up(telling.posts, reason, None)
+            exchange = evolve(exchange, verdict=evolve(exchange.verdict, reason=reason))
+        self._settle(exchange)
+
+    def _recover(self) -> None:
+        """What was under way when a teller ended: an edit is repeated, a post may have arrived."""
+        now_us = self.clock.now_us()
+        self.outbox.write(lambda con: posts.forget_old(con, self.sink.name, now_us - FORGOTTEN_AFTER_US))
+        found = self.outbox.query(lambda con: posts.claimed(con, self.sink.name))
+        lost = [post for post in found if not post.message_id and not self.rules.is_repeated(post.urgency)]
+        again = [post for post in found if post not in lost]
+
+        def unclaim(con: sqlite3.Connection) -> None:
+            for post in again:
+                posts.unclaim(con, self.sink.name, post, is_repeat=not post.message_id)
+
+        if again:
+            self.outbox.write(unclaim)
+        if lost:
+            self._give_up(lost, f"{AMBIGUOUS} (the process ended meanwhile)", None)
+        self._recovered = True
+
+    def _unclaim(self, telling: Telling, *, is_repeat: bool = False, forget: bool = False) -> None:
+        def write(con: sqlite3.Connection) -> None:
+            self._hold_epoch(con)
+            for post in telling.posts:
+                posts.unclaim(con, self.sink.name, post, is_repeat=is_repeat, forget=forget)
+
+        self.outbox.write(write)
+
+    def _give_up(self, given: Iterable[Post], reason: str, exchange: Exchange | None) -> None:
+        """Make dead letters of what will not be told."""
+        now_us = self.clock.now_us()
+
+        def write(con: sqlite3.Connection) -> None:
+            self._hold_epoch(con)
+            for post in given:
+                if posts.given_up(con, self.sink.name, post, now_us):
+                    desk.bury(con, self.sink.name, post.seq, post.task, 1, reason, now_us)
+            if exchange is not None:
+                attempts.add(con, self._logged(exchange))
+
+        self.outbox.write(write)
+
+    def _write_told(
+        self, telling: Telling, message_id: str, verdict: Verdict, now_us: int, exchange: Exchange | None = None
+    ) -> None:
+        kept_id = message_id if len(telling.posts) == 1 and telling.message.kind is not Kind.DIGEST else ""
+
+        def write(con: sqlite3.Connection) -> None:
+            self._hold_epoch(con)
+            for post in telling.posts:
+                posts.told(con, self.sink.name, post, kept_id, now_us)
+            if exchange is None:
+                return
+            columns: dict[str, Any] = {"state": SinkState.DELIVERING, "reason": "", "failures": 0}
+            self._note(con, **columns, next_try_us=None, last_success_us=now_us)
+            attempts.add(con, self._logged(exchange))
+
+        self.outbox.write(write)
+        if self.announce is not None and exchange is not None:
+            seqs = [post.seq for post in telling.posts if post.is_owed]
+            entries = self.outbox.query(lambda con: journal.at(con, seqs))
+            accepted = all_delivered(journal.ids_in(exchange.selection.to_send))
+            self.announce(settled(evolve(exchange, verdict=accepted), entries, now_us))
