@@ -64,14 +64,14 @@ class Wal:
     """What one process knows of the -wal: when to try to move it again, and whether a reader was told of."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._again_at = 0.0
         self._is_told = False
 
     @property
     def is_over(self) -> bool:
         """Whether it is larger than its limit."""
-        return wal_bytes(self._path) > WAL_LIMIT
+        return wal_bytes(self.path) > WAL_LIMIT
 
     @property
     def is_due(self) -> bool:
@@ -90,7 +90,7 @@ class Wal:
             log.error(
                 "outbox %s: its -wal has grown to %d MiB, because somebody does not end a read: %s. Until that ends it "
                 "grows with every event, up to max_outbox_bytes. Nothing is lost.",
-                self._path,
-                wal_bytes(self._path) // MIB,
-                readers(self._path),
+                self.path,
+                wal_bytes(self.path) // MIB,
+                readers(self.path),
             )

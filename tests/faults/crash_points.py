@@ -24,6 +24,7 @@ from orchclient.delivery.settlement import Exchange, Selection
 from orchclient.delivery.transport import HttpTransport
 from orchclient.delivery.worker import Worker
 from orchclient.outbox import (
+    checkpoints,
     cursors,
     folding,
     identity,
@@ -35,7 +36,9 @@ from orchclient.outbox import (
     salvage,
     store,
 )
+from orchclient.outbox.checkpoints import Checkpoints
 from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.rescue import Rescue
 from orchclient.outbox.store import Store
 from orchclient.outbox.writer import Writer
 
@@ -138,7 +141,8 @@ def _at_statement(beginning: str) -> Arm:
             con.set_trace_callback(lambda sql: step() if sql.startswith(beginning) else None)
             return con
 
-        _wrap(store, "connect", marked)
+        for opener in (store, checkpoints):
+            _wrap(opener, "connect", marked)
 
     return arm
 
@@ -181,7 +185,7 @@ POINTS: dict[str, Point] = {
     "delivery: in the settling transaction": Point(_after(delivery, "write_fates")),
     "delivery: settled": Point(_after(Worker, "_settle_events")),
     "checkpoint: before the pragma": Point(_at_statement("PRAGMA wal_checkpoint")),
-    "checkpoint: after the pragma": Point(_after(Store, "_move_wal")),
+    "checkpoint: after the pragma": Point(_after(Checkpoints, "_move")),
     "fold: before its writing": Point(_before(folding.Fold, "write")),
     "fold: in its transaction": Point(_after(folding.Fold, "write")),
     "prune: in a slice": Point(_after(retention, "prune")),
@@ -199,7 +203,7 @@ BIRTHS: dict[str, Point] = {
 
 RESCUES: dict[str, Point] = {
     "salvage: the loss is found": Point(_before(Store, "salvage"), 1),
-    "salvage: the new file is open": Point(_after(Store, "_adopt"), 1),
+    "salvage: the new file is open": Point(_after(Rescue, "_adopt"), 1),
     "salvage: copied, not committed": Point(_after(salvage, "copy_undelivered"), 1),
     "salvage: done": Point(_after(Store, "salvage"), 1),
 }

@@ -206,7 +206,7 @@ def salvages_nothing(patch: Any) -> None:
 
 def lets_sqlite_have_the_wal(patch: Any) -> None:
     """An empty database is opened although its -wal is not."""
-    patch.setattr(store.Store, "_refuse_lone_wal", lambda self: None)
+    patch.setattr(store.Store, "refuse_lone_wal", lambda self: None)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from attrs import define, field, frozen
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError, OutboxFull
 from orchclient.delivery import housekeeper, runner
-from orchclient.outbox import commits, folding, journal, outbox, retention, store
+from orchclient.outbox import checkpoints, commits, folding, journal, outbox, rescue, retention, store
 from orchclient.outbox.commits import Commits
 from tests.faults import disk_control
 from tests.faults.disk_control import CHANGES, Kind, Manner
@@ -376,7 +376,8 @@ def tries_again_without_looking() -> None:
 
 def lets_errors_of_sqlite_out() -> None:
     """What SQLite says reaches the caller as it is."""
-    commits.translated = store.translated = _untranslated  # type: ignore[assignment,attr-defined]
+    for module in (commits, store, checkpoints, rescue):
+        module.translated = _untranslated  # type: ignore[attr-defined]
 
 
 class _untranslated:  # noqa: N801
@@ -393,7 +394,7 @@ class _untranslated:  # noqa: N801
 def takes_a_read_error_for_damage() -> None:
     """Files are set aside as soon as SQLite calls them malformed, which it does when they cannot be read."""
     recover = store.Store.recover
-    store.Store._open_damaged = lambda self, error: self._replace_damaged(error, None)  # type: ignore[method-assign]
+    store.Store._open_damaged = lambda self, error: self._rescue().replace_damaged(error, None)  # type: ignore[method-assign]
     ask = store.Store._ask
 
     def asked(self: store.Store, question: Any) -> Any:

@@ -564,17 +564,17 @@ def salvages_nothing() -> None:
 
 def forgets_what_it_owes_before_the_commit() -> None:
     """The note of what was set aside goes before its events are in the new file."""
-    from orchclient.outbox.store import Store
+    from orchclient.outbox.rescue import Rescue
 
-    entries = Store._owed
+    entries = Rescue._owed
 
-    def forgotten(self: Store) -> Any:
+    def forgotten(self: Rescue) -> Any:
         found = entries(self)
         for entry in (*found[0], *found[1]):
-            owed.settle(self.path, entry)
+            owed.settle(self._store.path, entry)
         return found
 
-    Store._owed = forgotten  # type: ignore[method-assign]
+    Rescue._owed = forgotten  # type: ignore[method-assign]
 
 
 def transactions_in_two_steps() -> None:

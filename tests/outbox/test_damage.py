@@ -127,7 +127,7 @@ os._exit(0)
 END_IN_SALVAGE = """
 import os, sys
 from pathlib import Path
-from orchclient.outbox import owed, salvage, store
+from orchclient.outbox import owed, rescue, salvage
 from orchclient.outbox.connection import connect
 from tests.outbox.test_outbox import opened
 
@@ -146,7 +146,7 @@ def copied(*args, real=salvage.copy_readable):
     "noted": lambda: setattr(owed, "_move", end),
     "-wal": lambda: setattr(os, "rename", rename),
     "Z": lambda: setattr(os, "rename", rename),
-    "set aside": lambda: setattr(store.Store, "_take_over", end),
+    "set aside": lambda: setattr(rescue.Rescue, "_take_over", end),
     "copied": lambda: setattr(salvage, "copy_readable", copied),
     "committed": lambda: setattr(owed, "settle", end),
 }[sys.argv[2]]()

@@ -447,9 +447,9 @@ def test_a_close_in_the_middle_of_another_thread_s_checkpoint_leaves_its_connect
     record(outbox)
     store = outbox._store
     assert store.checkpoint()
-    con = store._checkpointer
+    con = store._checkpoints._con
     assert con is not None
-    with store._checkpointing:  # as if SQLite were at work with it: closing it then crashes the interpreter
+    with store._checkpoints._at_work:  # as if SQLite were at work with it: closing it then crashes the interpreter
         outbox.close()
     assert con.execute("SELECT 1").fetchone() == (1,)
     assert not store.checkpoint()
@@ -459,7 +459,7 @@ def test_a_close_in_the_middle_of_another_thread_s_checkpoint_leaves_its_connect
 def test_a_close_ends_the_connection_that_checkpoints(outbox: Outbox) -> None:
     record(outbox)
     assert outbox._store.checkpoint()
-    con = outbox._store._checkpointer
+    con = outbox._store._checkpoints._con
     assert con is not None
     outbox.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
