@@ -12,29 +12,34 @@ from orchclient.cli import losses
 from orchclient.cli.finding import Finding
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, printable, size
+from orchclient.cli.send_test import sent
 from orchclient.core.errors import OutboxError
 from orchclient.core.http import HttpReply
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.destinations import configured
 from orchclient.outbox import checkup, identity
 from orchclient.reporting import OutboxReport
-from orchclient.sinks.sink import speaks_http
+from orchclient.sinks.sink import AnySink, speaks_http
 from orchclient.station import Station, http_transport
 
 CHECK_S = 5.0
 
 
 @click.command("doctor")
+@click.option("--send-test", is_flag=True, help="Send one harmless message to each chat destination and webhook.")
 @json_option
 @click.pass_context
-def doctor_command(ctx: click.Context, as_json: bool) -> int:
+def doctor_command(ctx: click.Context, send_test: bool, as_json: bool) -> int:
     """Check the outbox, its file and the destinations. Exit code 1 when there is a problem.
 
     \b
     Example: orchclient doctor --json
+             orchclient doctor --send-test
     """
     settings = settings_of(ctx)
     findings = [*_sqlite(), *_outbox(settings), *_destinations(settings)]
+    if send_test:
+        findings += sent(settings, _sinks(settings))
     is_well = all(finding.level != "problem" for finding in findings)
     document = {"ok": is_well, "findings": [asdict(finding) for finding in findings]}
     emit(document, "\n".join(map(_line, findings)), as_json=as_json)
@@ -116,8 +121,12 @@ def _delivery(report: OutboxReport) -> Iterator[Finding]:
             yield Finding("warning", f"{sink.name}: {sink.dead} dead events", "Look: orchclient list --state dead")
 
 
+def _sinks(settings: config.Settings) -> list[AnySink]:
+    return configured(settings, settings.known_secrets()) if settings.mode == "online" else []
+
+
 def _destinations(settings: config.Settings) -> Iterator[Finding]:
-    sinks = [] if settings.mode != "online" else configured(settings, settings.known_secrets())
+    sinks = _sinks(settings)
     if not sinks:
         yield Finding("warning", "No destination is configured: events wait in the outbox", "Set ORCHCLIENT_URL.")
     for sink in sinks:

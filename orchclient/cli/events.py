@@ -13,6 +13,8 @@ from orchclient.cli.choosing import check_sinks, sink_option
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
+from orchclient.core.message import message_of
+from orchclient.core.plain_message import plain_text
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
 from orchclient.outbox import attempts, gaps, listing
@@ -145,7 +147,9 @@ def _fate_document(fate: Fate) -> dict[str, Any]:
 @json_option
 @click.pass_context
 def show_command(ctx: click.Context, event_id: str, as_json: bool) -> int:
-    """One event: what it says, and every attempt to deliver it. Any unique beginning of its id will do.
+    """One event: what it says, how people are told of it, and every attempt to deliver it.
+
+    Any unique beginning of its id will do.
 
     \b
     Example: orchclient show 01a20631
@@ -159,13 +163,16 @@ def show_command(ctx: click.Context, event_id: str, as_json: bool) -> int:
     finally:
         station.close(0)
     envelope = _envelope(each)
+    message = message_of(envelope, settings_of(ctx).public_url or "")
+    told = plain_text(message) if message else None
     document = {
         "ok": True,
         **_document(each),
         "event": envelope,
+        "message": told,
         "attempts": [asdict(attempt) for attempt in tried],
     }
-    emit(document, _text(each, envelope, tried), as_json=as_json)
+    emit(document, _text(each, envelope, told, tried), as_json=as_json)
     return ExitCode.DONE
 
 
@@ -176,7 +183,7 @@ def _envelope(each: Listed) -> Any:
         return {"damaged": each.entry.body}
 
 
-def _text(each: Listed, envelope: dict[str, Any], tried: list[Attempt]) -> str:
+def _text(each: Listed, envelope: dict[str, Any], told: str | None, tried: list[Attempt]) -> str:
     entry = each.entry
     lines = [
         f"Event     {entry.id}",
@@ -187,6 +194,8 @@ def _text(each: Listed, envelope: dict[str, Any], tried: list[Attempt]) -> str:
     ]
     data = json.dumps(envelope.get("data", envelope), indent=2, ensure_ascii=False)
     lines += ["Data", *("  " + printable(line) for line in data.splitlines())]
+    if told is not None:
+        lines += ["Told as", *("  " + line for line in told.splitlines())]
     for name, fate in each.fates.items():
         lines.append(f"{name}: {_fate_line(fate)}")
         lines += [_attempt_line(attempt) for attempt in tried if attempt.sink == name]

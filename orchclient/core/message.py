@@ -365,13 +365,13 @@ def _reminder(said: _Said) -> Message:
     type_ = _text(about.get("type")).removeprefix(PREFIX)
     what, folder, label = _REMINDED.get(type_, _REMINDED[""])
     number, waited_s = said.number("number"), said.number("waited_s")
-    waited = f" since {_duration(waited_s)}" if waited_s is not None else ""
+    waits = f"has been waiting for {_duration(waited_s)}" if waited_s is not None else "still waits"
     lines = [f"Reminder {number:.0f}."] if number is not None else []
     if said.data.get("escalated"):
         lines.append("Nobody answered elsewhere: this destination is told as the next one.")
     lines += _reminded_of(about.get("data"))
     links = said.page(folder, _text(about.get("id")), label) if folder else ()
-    title = f"{said.agent} still waits{waited}: {what} about {said.task}"
+    title = f"{said.agent} {waits}: {what} about {said.task}"
     return Message(Kind.REMINDER, said.priority, title, tuple(lines), (Fact("Priority", said.priority.value),), links)
 
 

@@ -6,7 +6,7 @@ Knows no destination: how many characters there may be, and what has to be escap
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 Escape = Callable[[str], str]
 
@@ -65,6 +65,17 @@ def fitted(text: str, most: int, escape: Escape = as_is) -> str:
 
 def _beginning(text: str, count: int, escape: Escape) -> str:
     return f"{escape(text[:count].rstrip())}… (+{len(text) - count:,} characters)"
+
+
+def joined(rows: Iterable[str], most: int) -> str:
+    """As many of the first rows, one a line, as fit into ``most`` UTF-16 units."""
+    text = ""
+    for row in rows:
+        longer = f"{text}\n{row}" if text else row
+        if units(longer) > most:
+            break
+        text = longer
+    return text
 
 
 def counted(count: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from orchclient.core.noise import NoiseRules
 from orchclient.core.policy import Action, Verdict, bounded_wait_s, retry_after_s
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
-from orchclient.core.texts import fitted, units
+from orchclient.core.texts import fitted, joined, units
 from orchclient.sinks.address import must_be_public, target_of
 from orchclient.sinks.chat import as_json, in_trouble, json_object, said, silent
 
@@ -34,6 +34,7 @@ FIELD_NAME: Final = 256
 FIELD_VALUE: Final = 1_024
 FOOTER: Final = 2_048
 TOTAL: Final = 6_000
+LINKS: Final = 1_800
 LINKS_SHOWN: Final = 5
 SUPPRESS_NOTIFICATIONS: Final = 1 << 12
 
@@ -215,7 +216,7 @@ def _embed(message: Message) -> dict[str, Any]:
     if message.footer:
         embed["footer"] = {"text": fitted(message.footer, min(FOOTER, 128))}
         left -= units(embed["footer"]["text"])
-    links = "\n".join(f"[{link.label}]({link.url})" for link in message.links[:LINKS_SHOWN])
+    links = joined((f"[{link.label}]({link.url})" for link in message.links[:LINKS_SHOWN]), LINKS)
     fields, left = _fields(message, left - units(links) - 2, floor=min(2_500, left // 2))
     text = fitted("\n\n".join(message.lines), min(DESCRIPTION - units(links) - 2, left), escaped)
     description = "\n\n".join(part for part in (text, links) if part)

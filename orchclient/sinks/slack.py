@@ -17,7 +17,7 @@ from orchclient.core.noise import NoiseRules
 from orchclient.core.policy import Action, Verdict, retry_after_s
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
-from orchclient.core.texts import fitted, units
+from orchclient.core.texts import fitted, joined, units
 from orchclient.sinks.address import must_be_public, target_of
 from orchclient.sinks.chat import as_json, in_trouble, said, silent
 
@@ -176,11 +176,10 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     header = {"type": "header", "text": _plain(message.headline, HEADER)}
     footer = " · ".join(part for part in (message.footer, message.time) if part)
     ends: list[dict[str, Any]] = []
-    if message.links:
-        rows = "\n".join(f"<{escaped(link.url)}|{escaped(link.label)}>" for link in message.links[:LINKS_SHOWN])
-        if units(rows) > SECTION:
-            rows = f"<{escaped(message.links[0].url)}|{escaped(message.links[0].label)}>"
-        ends.append({"type": "section", "text": {"type": "mrkdwn", "text": rows, "verbatim": True}})
+    rows = (f"<{escaped(link.url)}|{escaped(link.label)}>" for link in message.links[:LINKS_SHOWN])
+    links = joined(rows, SECTION)
+    if links:
+        ends.append({"type": "section", "text": {"type": "mrkdwn", "text": links, "verbatim": True}})
     if footer:
         ends.append({"type": "context", "elements": [_plain(footer, 256)]})
     left = ALL_BLOCKS - _size([header, *ends])

@@ -108,6 +108,14 @@ def test_without_a_public_url_nothing_is_linked_to() -> None:
     assert message.links == ()
 
 
+def test_an_address_of_any_length_leaves_room_for_the_rest() -> None:
+    for tail in ("&" * 990, "a" * 990):
+        long = {**COMPLETION, "data": {**COMPLETION["data"], "pr_url": f"https://github.com/{tail}"}}
+        message = message_of(long, PUBLIC)
+        assert message is not None
+        assert complaints(message) == complaints(digest([message] * 25)) == []
+
+
 def test_what_is_left_out_is_counted() -> None:
     asked = [{"text": "x" * 10_000}] * 300
     message = message_of({**QUESTION, "data": {**QUESTION["data"], "questions": asked}})

@@ -1,0 +1,34 @@
+"""The page on notifications shows what is really told: every kind, as the code renders it today."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orchclient.core.message import Kind, digest, message_of, trial
+from orchclient.core.plain_message import plain_text
+from tests.sinks.events import ERROR, KINDS, PUBLIC, QUESTION, STATUS
+
+PAGE = Path(__file__).parents[2] / "docs" / "notifications.md"
+SHOWN = dict(re.findall(r"^```text (\S+)\n(.*?)\n```$", PAGE.read_text(), re.M | re.S))
+
+
+def rendered() -> dict[str, str]:
+    """Every kind by its name, and two that are told of several events."""
+    told = {kind: message_of(event, PUBLIC) for kind, event in KINDS.items()}
+    held = [message for event in (STATUS, QUESTION) if (message := message_of(event, PUBLIC))]
+    told |= {"after-an-outage": message_of(STATUS, count=120), "counted-error": message_of(ERROR, count=14)}
+    told |= {"digest": digest(held), "test": trial()}
+    return {name: plain_text(message) for name, message in told.items() if message}
+
+
+@pytest.mark.parametrize("name", rendered())
+def test_the_page_shows_what_is_told(name: str) -> None:
+    assert SHOWN.get(name) == rendered()[name]
+
+
+def test_the_page_shows_every_kind_and_nothing_else() -> None:
+    assert set(SHOWN) == set(rendered())
+    assert {kind.value for kind in Kind} <= set(SHOWN)
