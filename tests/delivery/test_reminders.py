@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 from orchclient.sinks.escalation import only_escalated
 from orchclient.sinks.orchestrator import OrchestratorSink
+from orchclient.testing import Receiver
 from tests.conftest import MakeClient
 from tests.delivery.doubles import StillClock, results
 from tests.delivery.test_worker import Bench
@@ -488,6 +491,41 @@ def test_destinations_are_named_by_keyword_or_in_their_table_and_wrong_names_are
         make_client(escalation=["pager"], sinks=[])
     with pytest.raises(ConfigError, match="looks for missing sequences"):
         make_client(sinks=[sink], escalation=["orchestrator"])
+
+
+# --- a whole client -----------------------------------------------------------------------------------------------
+
+
+def test_a_client_reminds_by_itself_and_stops_when_it_is_resolved(
+    make_client: MakeClient, receiver: Receiver, outbox_path: Path
+) -> None:
+    clock = StillClock()
+    client = make_client(url=receiver.url, clock=clock)
+    error = client.escalate_error("t", "security_violation", "no entry", fatal=False)
+    assert receiver.wait_for(1, 20)
+    assert wait_until(lambda: bool(waiting_in(outbox_path)))
+    clock.pass_s(16 * MINUTE)
+    assert receiver.wait_for(2, 20)
+    reminder = receiver.events[1]
+    assert (reminder["type"], reminder["data"]["number"]) == ("dev.orchclient.reminder.v1", 1)
+    error.resolve()
+    clock.pass_s(6)
+    assert wait_until(lambda: not waiting_in(outbox_path))
+
+
+def waiting_in(path: Path) -> list[Any]:
+    con = sqlite3.connect(path)
+    try:
+        return con.execute("SELECT about FROM reminders").fetchall()
+    finally:
+        con.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 20
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+    return holds()
 
 
 # --- the setting --------------------------------------------------------------------------------------------------
