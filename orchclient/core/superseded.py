@@ -1,7 +1,8 @@
-"""Which progress updates tell nothing that a later one does not tell again. Pure.
+"""Which progress updates, and repeats of an error, tell nothing that a later one does not tell again. Pure.
 
 At a limit they are dropped for want of space (design, "Limits"). A change of status is history and stays; so does an
-update with a piece of metadata that no later update of the run repeats.
+update with a piece of metadata that no later update of the run repeats. Of an incident its first error and its newest
+stay: the newest tells how many there were.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ def superseded(told: Sequence[Told]) -> list[int]:
         else:
             later[each.task] = each.status, members | each.members
     return places[::-1]
+
+
+def superseded_repeats(repeats: Sequence[tuple[int, str]]) -> list[int]:
+    """The places of repeated errors, rising, of whose incident a later one is there.
+
+    ``repeats`` are (place, id of the incident's first error), in the order of the journal.
+    """
+    newest = {first_id: seq for seq, first_id in repeats}
+    return [seq for seq, first_id in repeats if seq != newest[first_id]]
 
 
 def _progress(told: Sequence[Told]) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Making room at a limit: superseded progress is folded into what later updates tell, and each place is accounted for.
+"""Making room at a limit: superseded progress and errors are folded into what later ones tell; all accounted for.
 
 The events go, a range in the ledger stays for every sink that had not got them, and a ``gap.v1`` tells receivers. What
 a flusher may be sending at this moment is never touched: the next batch of every sink, by rows, stays as it is.
@@ -16,7 +16,7 @@ from attrs import frozen
 from orchclient.core.events import EventType
 from orchclient.core.gap import Gap, GapReason, Place, gap_event, gaps_of
 from orchclient.core.limits import BATCH_EVENTS
-from orchclient.core.superseded import Told, superseded, told_by_update
+from orchclient.core.superseded import Told, superseded, superseded_repeats, told_by_update
 from orchclient.outbox import cursors, desk, folding, gaps, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
@@ -56,7 +56,7 @@ class Passage:
 
 
 def fold_superseded(con: sqlite3.Connection, after_seq: int, now_us: int, new_id: Callable[[], str]) -> Folded:
-    """Fold the superseded progress among the next ``STEP`` events. The writer's work; run twice, it does no more.
+    """Fold what is superseded among the next ``STEP`` events. The writer's work; run twice, it does no more.
 
     Events that are not in the tasks' fold yet, at a desk, or in a sink's next batch are left alone.
     """
@@ -65,7 +65,9 @@ def fold_superseded(con: sqlite3.Connection, after_seq: int, now_us: int, new_id
     busy = desk.among(con, entries[0].seq, entries[-1].seq) if entries else set()
     busy.update(seq for row in rows for seq in _next_batch(con, row))
     by_seq = {entry.seq: entry for entry in entries}
-    free = (by_seq[seq] for seq in superseded([_told(entry) for entry in entries]) if seq not in busy)
+    places = superseded([_told(entry) for entry in entries])
+    places += superseded_repeats([repeat for entry in entries for repeat in _repeats(entry)])
+    free = (by_seq[seq] for seq in sorted(places) if seq not in busy)
     found = [gap for gap in _gaps(free, rows) if gap.count >= SHORTEST]
     for gap in found:
         _fold(con, gap, rows, now_us, new_id())
@@ -83,6 +85,14 @@ def _told(entry: Entry) -> Told:
     if entry.type != EventType.TASK_STATUS or not entry.is_whole:
         return Told(entry.seq, entry.task)
     return told_by_update(entry.seq, entry.task, json.loads("{" + entry.body)["data"])
+
+
+def _repeats(entry: Entry) -> Iterable[tuple[int, str]]:
+    """Where a repeated error stands and of which incident it is; one that fails its task is history."""
+    if entry.type == EventType.ERROR_ESCALATED and entry.is_whole:
+        data = json.loads("{" + entry.body)["data"]
+        if "first_id" in data and not data.get("fatal"):
+            yield entry.seq, str(data["first_id"])
 
 
 def _gaps(entries: Iterable[Entry], rows: list[SinkRow]) -> Iterable[Gap]:

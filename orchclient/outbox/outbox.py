@@ -107,10 +107,7 @@ class Outbox:
         if self.on_commit is not None:
             self.on_commit()
         if seq % LOOK_AFTER == 0:
-            try:
-                self._look_after_house(seq)
-            except OutboxError as error:  # the event is stored all the same
-                log.warning("outbox housekeeping: %s", error)
+            self._look_after_house_safely(seq)
         return seq
 
     def compose(self, work: Callable[[sqlite3.Connection, Recording], T], event_id: str) -> T:
@@ -129,6 +126,8 @@ class Outbox:
             raise
         if self.on_commit is not None:
             self.on_commit()
+        if self._known.last_seq % LOOK_AFTER == 0:
+            self._look_after_house_safely(self._known.last_seq)
         return result
 
     def _measured(self) -> Fullness:
@@ -164,6 +163,12 @@ class Outbox:
     def _fold_superseded(self, con: sqlite3.Connection) -> Folded:
         now_us = self._store.new_identity()[1]
         return fold_superseded(con, self._folding.next_seq, now_us, self._store.new_event_id)
+
+    def _look_after_house_safely(self, seq: int) -> None:
+        try:
+            self._look_after_house(seq)
+        except OutboxError as error:  # the event is stored all the same
+            log.warning("outbox housekeeping: %s", error)
 
     def _look_after_house(self, seq: int) -> None:
         """Tell whoever keeps house that there is work; do it in small steps when nobody does."""

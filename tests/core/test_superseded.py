@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchclient.core.superseded import Told, superseded, told_by_update
+from orchclient.core.superseded import Told, superseded, superseded_repeats, told_by_update
 from orchclient.core.task_state import TaskState, advanced
 
 
@@ -64,3 +64,8 @@ def test_a_receiver_that_never_gets_what_is_superseded_knows_the_same_of_every_t
             if name == task and data is None:
                 assert kept == everything  # nothing is missing when something else is said of the task
         assert kept == everything
+
+
+def test_of_an_incident_its_newest_repeat_stays() -> None:
+    assert superseded_repeats([(2, "a"), (3, "a"), (5, "b"), (6, "a"), (9, "c"), (10, "c")]) == [2, 3, 9]
+    assert superseded_repeats([]) == []

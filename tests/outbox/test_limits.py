@@ -148,6 +148,27 @@ def test_what_is_folded_is_itemised_counted_and_told_to_the_receiver(
     assert {each.reason for each in ranges} == {GapReason.FOLDED}
 
 
+def test_a_loop_of_errors_with_one_key_is_folded_to_the_first_and_the_newest_of_them(
+    make_client: MakeClient, receiver: Receiver
+) -> None:
+    client = make_client(background=False, max_pending=1000, url=receiver.url)
+    receiver.always(Fault.status(503))
+    client.flush(0)
+    for _ in range(1500):
+        newest = client.escalate_error("t", "network", "no route", dedup_key="k", fatal=False)
+    assert newest.count == 1500
+    (sink,) = client.health().sinks
+    assert sink.expired >= 400
+    receiver.heal()
+    assert client.flush(30)
+    told = [event["data"].get("count", 1) for event in receiver.events if event["type"].endswith("escalated.v1")]
+    assert (told[0], told[-1]) == (1, 1500)
+    assert sources(receiver, client)["gaps"] == []
+    (sink,) = client.health().sinks
+    assert client.health().recorded == sink.delivered + sink.expired
+    assert sink.delivered == len(receiver.events)
+
+
 def test_a_destination_that_comes_late_is_told_what_was_folded_before(
     make_client: MakeClient, receiver: Receiver
 ) -> None:
