@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 LOOK_S: Final = 0.25
+MOST_WAITING: Final = 32
 
 Look = Callable[[Sequence[str]], Mapping[str, int]]
 """How far the inboxes of these sources reach."""
@@ -21,7 +22,7 @@ Look = Callable[[Sequence[str]], Mapping[str, int]]
 class Bell:
     """Threads wait at it for their source; ``close`` lets all go and nobody wait any more."""
 
-    def __init__(self, look: Look, *, most: int = 32) -> None:
+    def __init__(self, look: Look, *, most: int = MOST_WAITING) -> None:
         self._look = look
         self._most = most
         self._changed = threading.Condition()

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from attrs import define, field
 
-from orchclient.core.events import EventType, TaskStatus
+from orchclient.core.events import NOTICES, EventType, TaskStatus
 from orchclient.server.bulk import json_column
 from orchclient.server.reading import Arrival
 
@@ -119,6 +119,11 @@ def tells_of_a_task(event: Arrival) -> bool:
     return event.kind not in _SILENT
 
 
+def changes_a_task(event: Arrival) -> bool:
+    """Whether an event goes into the state of its task."""
+    return event.kind not in NOTICES and event.kind != ""
+
+
 # --- The audit trail ----------------------------------------------------------------------------------------------
 
 
@@ -187,6 +192,13 @@ def _resolved_line(data: Mapping[str, Any]) -> Line:
     return Line("info", f"Resolved an error{note}", _some(data, "error_id", "count", "dedup_key"))
 
 
+def _reminder_line(data: Mapping[str, Any]) -> Line:
+    hours, minutes = divmod(data["waited_s"] // 60, 60)
+    waited = f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    level = "critical" if data["escalated"] else "warning"
+    return Line(level, f"Still open after {waited}", _some(data, "about", "number", "escalated"))
+
+
 def _some(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: data[name] for name in names if name in data}
 
@@ -199,4 +211,5 @@ _LINES: Final[Mapping[str, Callable[[Mapping[str, Any]], Line]]] = {
     EventType.TASK_COMPLETED: _completed_line,
     EventType.ERROR_ESCALATED: _error_line,
     EventType.ERROR_RESOLVED: _resolved_line,
+    EventType.REMINDER: _reminder_line,
 }

@@ -18,7 +18,7 @@ from orchclient.core.ranges import Range
 from orchclient.server import inbox, incidents, questions, spans
 from orchclient.server.access import Forbidden
 from orchclient.server.bulk import Repeated, add, insert_new, upsert
-from orchclient.server.folding import TaskFold, log_row, tells_of_a_task
+from orchclient.server.folding import TaskFold, changes_a_task, log_row, tells_of_a_task
 from orchclient.server.inbox import Item
 from orchclient.server.mirror import Mirror
 from orchclient.server.models import Agent, Event, Log, Source, Task
@@ -214,7 +214,7 @@ def _applied(
         _advance(session, source, [event for event in fresh if event.source == source.name], now_us)
     items = _asked_and_answered(session, fresh, sources, now_us)
     told = [event for event in fresh if tells_of_a_task(event)]
-    tasks = _folded(session, told, sources, now_us)
+    tasks = _folded(session, [event for event in told if changes_a_task(event)], sources, now_us)
     upsert(session, Task, [task.row() for task in tasks])
     logs = [log_row(event, sources[event.source].id, now_us) for event in told]
     write_lines(session, Log, logs)

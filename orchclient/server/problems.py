@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from orchclient.core.jsontext import encode
 from orchclient.server.access import Forbidden
 from orchclient.server.orchestrator import StoreUnavailable, Unstorable
+from orchclient.server.questions import Unanswerable
 from orchclient.server.reading import Refused
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -32,6 +33,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Forbidden, _forbidden)
     app.register_error_handler(StoreUnavailable, _unavailable)
     app.register_error_handler(Unstorable, _unstorable)
+    app.register_error_handler(Unanswerable, _unanswerable)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -52,6 +54,10 @@ def _unavailable(error: StoreUnavailable) -> Response:
 def _unstorable(error: Unstorable) -> Response:
     _log.error("%s", error)
     return problem(422, "the database cannot hold this, nothing was stored")
+
+
+def _unanswerable(error: Unanswerable) -> Response:
+    return problem(409, str(error))
 
 
 def _http(error: HTTPException) -> Response:

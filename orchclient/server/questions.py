@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from orchclient.core.errors import OrchClientError
 from orchclient.core.events import EventType
 from orchclient.core.questions import content_digest
 from orchclient.core.timestamps import microseconds, rfc3339
@@ -42,6 +43,10 @@ class Decision:
     channel: str | None = None
     content_digest: str | None = None
     answered_us: int = 0
+
+
+class Unanswerable(OrchClientError):
+    """A decision that answers something else than what is asked."""
 
 
 @frozen
@@ -123,12 +128,12 @@ def _from_the_record(session: Session, request_id: str, source_id: int, before: 
     mine = session.get_one(Clarification, (source_id, request_id))
     mine.state, mine.answer_id, mine.settled_us = "answered", answer.id, before.settled_us
     session.flush()
-    decision = _decision(answer)
-    if mine.core_digest == before.core_digest and answer.content_digest in (None, before.content_digest):
-        decision = evolve(decision, content_digest=None)
-    elif answer.content_digest is None:
-        decision = evolve(decision, content_digest=before.content_digest)
-    return [_answer_item(mine, answer.id, decision, is_late=False)]
+    shown = select(Clarification.core_digest).where(
+        Clarification.question_id == before.question_id, Clarification.content_digest == answer.content_digest
+    )
+    is_same = mine.core_digest in session.scalars(shown).all()
+    digest = mine.content_digest if is_same else answer.content_digest or before.content_digest
+    return [_answer_item(mine, answer.id, _decision(answer), digest, is_late=False)]
 
 
 def withdrawn(session: Session, event: Arrival, source_id: int, now_us: int) -> None:
@@ -237,20 +242,47 @@ def _instant_or(text: Any, otherwise: Any) -> Any:
 
 
 def settle_question(session: Session, question_id: str, decision: Decision, now_us: int) -> Settled | None:
-    """Settle a question, or keep the decision as a late one; None when nobody asked it."""
+    """Settle a question, or keep the decision as a late one; None when nobody asked it.
+
+    Raises ``Unanswerable`` when it answers something else than what is asked.
+    """
     requests = _locked(session, question_id)
     if not requests:
         return None
     waiting = [request for request in requests if request.state in OPEN]
+    shown = (waiting or requests)[-1]
+    decision = evolve(decision, content_digest=_checked_digest(shown, decision))
     answer_id, is_late = new_id(now_us), not waiting
     state = "expired" if decision.outcome == "expired" else "answered"
     for request in waiting:
         request.state, request.settled_us, request.answer_id = state, now_us, answer_id
     session.flush()
     _keep(session, "question", question_id, requests[0].task_id, answer_id, decision, is_late)
-    told = waiting or requests[-1:]
-    items = tuple(_answer_item(request, answer_id, decision, is_late) for request in told)
+    items = tuple(
+        _answer_item(request, answer_id, decision, _digest_of(request, shown), is_late)
+        for request in waiting or [shown]
+    )
     return Settled(answer_id, is_late, items)
+
+
+def _checked_digest(shown: Clarification, decision: Decision) -> str:
+    """The digest of what was shown, when the decision fits to it."""
+    if decision.content_digest not in (None, shown.content_digest):
+        raise Unanswerable("the question is another one by now: look at it again")
+    asked_ = {question["id"]: question for question in shown.questions}
+    for answer in decision.answers or ():
+        question = asked_.get(answer["question_id"])
+        if question is None:
+            raise Unanswerable(f"there is no question {answer['question_id']!r:.70} to answer")
+        strange = set(answer.get("options", ())) - set(question.get("options", answer.get("options", ())))
+        if strange:
+            raise Unanswerable(f"{min(strange)!r:.70} is none of the options of question {answer['question_id']!r:.70}")
+    return shown.content_digest
+
+
+def _digest_of(request: Clarification, shown: Clarification) -> str:
+    """For a request that asks the same its own digest; another deadline is no other content."""
+    return request.content_digest if request.core_digest == shown.core_digest else shown.content_digest
 
 
 def _locked(session: Session, question_id: str) -> list[Clarification]:
@@ -352,7 +384,7 @@ def _decision(answer: Answer) -> Decision:
     )
 
 
-def _answer_item(request: Clarification, answer_id: str, decision: Decision, is_late: bool) -> Item:
+def _answer_item(request: Clarification, answer_id: str, decision: Decision, digest: str, is_late: bool) -> Item:
     said: dict[str, Any] = {
         "task_id": request.task_id,
         "clarification_id": request.id,
@@ -364,7 +396,7 @@ def _answer_item(request: Clarification, answer_id: str, decision: Decision, is_
         "channel": decision.channel,
         "answered_at": rfc3339(decision.answered_us),
         "late": is_late,
-        "content_digest": decision.content_digest or request.content_digest,
+        "content_digest": digest,
     }
     return Item(request.source_id, ANSWERED, {name: value for name, value in said.items() if value is not None})
 

@@ -47,11 +47,13 @@ def kinds() -> list[Event]:
         outbox.event("error.resolved.v1", error_id=question["id"], count=1),
         outbox.event("clarification.withdrawn.v1", **told, reason=""),
         outbox.event("clarification.consumed.v1", **told, answer_id="a", answer=given_),
+        outbox.event("reminder.v1", about=ABOUT, number=1, waited_s=60, priority="critical", escalated=False),
         outbox.heartbeat(),
         outbox.gap(1, 2),
     ]
 
 
+ABOUT = {"id": Outbox().status()["id"], "type": "dev.orchclient.error.escalated.v1", "data": {}}
 DEADLINE = "2026-11-23T11:00:00.000000Z"
 KINDS = kinds()
 

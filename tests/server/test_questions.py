@@ -11,7 +11,7 @@ import pytest
 from orchclient.server import people, shapes
 from orchclient.server.orchestrator import Orchestrator
 from orchclient.server.people import CancelRequest, Message, QuestionView
-from orchclient.server.questions import Decision, Settled
+from orchclient.server.questions import Decision, Settled, Unanswerable
 from tests.server.conftest import Clock
 from tests.server.events import Event, Outbox, at, new_event_id
 from tests.server.test_tasks import take
@@ -243,6 +243,41 @@ def test_a_question_that_moves_to_a_new_source_is_answered_there(orchestrator: O
     assert open_questions(orchestrator) == [first["id"]]
     settled(orchestrator, first)
     assert items(orchestrator, new)[0]["clarification_id"] == first["id"]
+
+
+def test_who_asks_something_else_by_the_same_key_gets_the_digest_of_what_was_shown(orchestrator: Orchestrator) -> None:
+    old, new = Outbox(), Outbox()
+    first, again = old.question(key="auth", text="Before?"), new.question(key="auth", text="After?")
+    take(orchestrator, first)
+    take(orchestrator, again)
+    assert view(orchestrator, first).questions[0]["text"] == "After?"
+    settled(orchestrator, first)
+    digests = [items(orchestrator, outbox)[0]["content_digest"] for outbox in (old, new)]
+    assert digests == [again["data"]["content_digest"]] * 2
+    third = Outbox()
+    take(orchestrator, third.question(key="auth", text="Before?"))
+    assert items(orchestrator, third)[0]["content_digest"] == again["data"]["content_digest"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (Decision("declined", ADA, content_digest="sha256:" + "0" * 64), "another one by now"),
+        (Decision("answered", ADA, [{"question_id": "q2", "text": "x"}]), "no question 'q2'"),
+        (Decision("answered", ADA, [{"question_id": "q1", "options": ["c"]}]), "'c' is none of the options"),
+    ],
+)
+def test_an_answer_to_something_else_than_what_is_asked_is_refused(
+    orchestrator: Orchestrator, decision: Decision, words: str
+) -> None:
+    question = Outbox().question(questions=[{"id": "q1", "text": "?", "options": ["a", "b"]}])
+    take(orchestrator, question)
+    with pytest.raises(Unanswerable, match=words):
+        orchestrator.answer(question["id"], decision)
+    assert open_questions(orchestrator) == [question["id"]]
+    assert not settled(
+        orchestrator, question, Decision("answered", ADA, [{"question_id": "q1", "options": ["b"]}])
+    ).is_late
 
 
 @pytest.mark.parametrize("different", [{"key": "other"}, {"task": "task-2", "key": "auth"}, {}])

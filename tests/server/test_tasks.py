@@ -171,6 +171,19 @@ def test_an_error_that_comes_after_the_word_that_it_is_over_stays_resolved(orche
     assert incidents(orchestrator) == {first["id"]: ("resolved", 1)}
 
 
+def test_a_reminder_leaves_a_line_and_changes_nothing(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    error = outbox.error(priority="critical", error_type="security_violation")
+    take(orchestrator, error)
+    before = task(orchestrator)
+    about = {"id": error["id"], "type": error["type"], "data": {"error_type": "security_violation"}}
+    more = {"number": 3, "waited_s": 18_004, "priority": "critical", "escalated": True}
+    assert take(orchestrator, outbox.event("reminder.v1", about=about, **more)) == ["accepted"]
+    assert task(orchestrator) == before
+    line = page(orchestrator).logs[0]
+    assert (line.level, line.message) == ("critical", "Still open after 5 h 0 min")
+
+
 def test_tasks_are_found_by_state_agent_and_text(orchestrator: Orchestrator) -> None:
     one, two = Outbox(agent="ada"), Outbox(agent="bob")
     take(orchestrator, one.status("alpha"), one.status("beta", status="testing"))
