@@ -343,7 +343,7 @@ class Humans:
 
     def _follow_policies(self, event: Event) -> None:
         """An event was kept, ``changed`` is held: a question that was answered before is answered from the record."""
-        for before in self._orchestrator.events:
+        for before in self._orchestrator.events if event["type"] == QUESTION else ():
             if _is_same_question(event, before) and before["id"] in self._decided:
                 self._decided[event["id"]] = self._decided[before["id"]]
                 self.put(_for_twin(self._decided[before["id"]], before, event), event["source"])

@@ -695,3 +695,23 @@ class TestUpAndDown:
         receiver.stop()
         assert kept_ids(receiver) == ["b"]
         assert capfd.readouterr() == ("", "")
+
+
+def test_an_event_is_kept_at_the_same_price_however_many_there_are() -> None:
+    def looks(kept: int) -> int:
+        """How often the events that are there are looked at while a few more come."""
+
+        class Counted(list[Any]):
+            looked = 0
+
+            def __iter__(self) -> Iterator[Any]:
+                Counted.looked += len(self)
+                return super().__iter__()
+
+        with Receiver() as receiver:
+            orchestrator = receiver._orchestrator
+            orchestrator.events = Counted({"type": "a", "source": "s", "id": str(number)} for number in range(kept))
+            orchestrator.on_kept({"type": "dev.orchclient.task.status.v1", "source": "s", "id": "new"})
+            return Counted.looked
+
+    assert looks(1000) == looks(10) == 0
