@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from attrs import define, evolve, field, frozen
 
+from orchclient.core.batching import BatchLimit
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Kind, Message, digest, message_of, possibly_repeated
@@ -57,6 +58,7 @@ class Teller(Worker):
     """Tells one chat sink during one ``epoch``."""
 
     _recovered: bool = field(default=False, init=False)
+    _plans_to: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """A message goes by its own way, not by a courier's batches."""
@@ -80,9 +82,7 @@ class Teller(Worker):
             return wait_s
         if not self._recovered:
             self._recover()
-        selection = self._select()
-        if selection:
-            self._plan(selection)
+        if not self._plan_next():
             return 0.0
         telling = self._next()
         if telling is None:
@@ -94,6 +94,23 @@ class Teller(Worker):
     def _next_due_s(self) -> float | None:
         due = self.outbox.query(lambda con: posts.next_due_us(con, self.sink.name))
         return IDLE if due is None else max((due - self.clock.now_us()) / 1e6, 0.001)
+
+    def _plan_next(self) -> bool:
+        """Plan what comes next; whether everything is planned that was there when this began.
+
+        Not until nothing is left: an agent that records without a pause would keep everything from being told.
+        """
+        if self._plans_to is None:
+            self._plans_to = self.outbox.query(journal.last_seq)
+        self.limit = BatchLimit()  # planning asks nobody: what the service thinks of us does not matter
+        selection = self._select()
+        if selection:
+            self._served_lane = selection.lane is not None
+            self._plan(selection)
+            if selection.lane is None and selection.last_seq < self._plans_to:
+                return False
+        self._plans_to = None
+        return True
 
     # --- planning -------------------------------------------------------------------------------------------------
 
