@@ -1,44 +1,36 @@
 """``orchclient demo``: an agent is killed while its orchestrator is down, and nothing it said gets lost.
 
-Stages it and tells it: a real agent process, a real outbox in a private directory, a real kill; only the orchestrator
-is a stand-in. It must not know what counts as success (``demo_verdict``) nor what the agent does (``demo_agent``), and
-it reads nothing of the user's: no setting, no outbox.
+Stages it and tells it: a real agent process (``demo_process``), a real outbox in a private directory, a real kill; only
+the orchestrator is a stand-in. It must not know what counts as success (``demo_verdict``) nor what the agent does
+(``demo_agent``), and it reads nothing of the user's: no setting, no outbox.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import select
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
 
 import click
 from attrs import field, frozen
 
 from orchclient.cli import demo_agent
 from orchclient.cli.demo_agent import LIMIT, PRIMES_BELOW_LIMIT, SLICE
+from orchclient.cli.demo_process import LOG, OUTBOX, Agent, Deadline
 from orchclient.cli.demo_verdict import Evidence, Recorded, Verdict, document, judged, summary
 from orchclient.cli.opening import json_option
-from orchclient.cli.output import ExitCode, emit, number, plural, printable
+from orchclient.cli.output import ExitCode, emit, number, plural
 from orchclient.config import Settings
-from orchclient.core.errors import OrchClientError
 from orchclient.delivery.clock import SystemClock
 from orchclient.outbox import attempts, listing
 from orchclient.station import Station, open_station
 from orchclient.testing.orchestrator import EVENTS_PATH
 from orchclient.testing.receiver import Fault, Receiver, SeenRequest
 
-LONGEST_S = 60.0
 KILL_AFTER = 1 + LIMIT // SLICE // 2
 """Receipts after which the agent is killed: its start, and half of its progress."""
 
@@ -57,10 +49,6 @@ TROUBLE = (
 Say = Callable[[str], None]
 
 
-class DemoFailed(OrchClientError):
-    """The demo could not be played to its end: the message says what it waited for."""
-
-
 @click.command("demo")
 @click.option("--keep", is_flag=True, help="Keep the outbox and the agent's log, and say where they are.")
 @json_option
@@ -76,7 +64,7 @@ def demo_command(keep: bool, as_json: bool) -> int:
     began = time.monotonic()
     say = _unheard if as_json else _told
     with _private_directory(keep) as directory, Receiver(capabilities=CAPABILITIES) as receiver:
-        verdict = judged(_play(Stage(directory, receiver, Deadline(began + LONGEST_S), say)))
+        verdict = judged(_play(Stage(directory, receiver, Deadline.of(began), say)))
     seconds = time.monotonic() - began
     kept = {"outbox": str(directory / OUTBOX)} if keep else {}
     facts = {**document(verdict), "seconds": round(seconds, 2), **kept}
@@ -113,20 +101,6 @@ def _unheard(text: str) -> None:
 
 
 @frozen
-class Deadline:
-    """The monotonic instant at which the demo gives up, whatever it waits for."""
-
-    at: float
-
-    def left_s(self, awaited: str) -> float:
-        """Seconds to wait for something; raises ``DemoFailed`` when there are none."""
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise DemoFailed(f"the demo gave up after {LONGEST_S:.0f} s, while it waited for {awaited}")
-        return left
-
-
-@frozen
 class Stage:
     """What the demo plays with."""
 
@@ -136,11 +110,7 @@ class Stage:
     say: Say = field(repr=False)
 
 
-AGENT = "orchclient.cli.demo_agent"
-OUTBOX = "outbox.db"
-LOG = "agent.log"
 LOOK_EVERY_S = 0.1
-DEATH_S = 5.0
 
 
 # --- the play -----------------------------------------------------------------------------------------------------
@@ -149,9 +119,9 @@ DEATH_S = 5.0
 def _play(stage: Stage) -> Evidence:
     stage.receiver.stop()
     stage.say("An agent at work is killed while its orchestrator is down. Does anything it said get lost?")
-    with Agent(stage) as first:
+    with _agent(stage) as first:
         _works_until_killed(stage, first)
-    with Agent(stage) as second:
+    with _agent(stage) as second:
         primes = _goes_on(stage, second)
         _is_delivered(stage)
         second.end()
@@ -164,6 +134,10 @@ def _play(stage: Stage) -> Evidence:
         record_ms=[receipt.took_ms for receipt in receipts],
         result_is_right=primes == PRIMES_BELOW_LIMIT,
     )
+
+
+def _agent(stage: Stage) -> Agent:
+    return Agent(stage.directory, stage.receiver.url, stage.deadline)
 
 
 def _works_until_killed(stage: Stage, agent: Agent) -> None:
@@ -239,111 +213,6 @@ def _answer(post: SeenRequest, known: set[str]) -> str:
 
 def _taken_in(post: SeenRequest) -> set[str]:
     return set(post.ids) if post.fault.instead is None else set()
-
-
-# --- the agent's process --------------------------------------------------------------------------------------------
-
-
-@frozen
-class Receipt:
-    """What the agent showed of a record call that returned."""
-
-    id: str
-    took_ms: float
-
-
-class Agent:
-    """The agent, running as a process of its own, and everything that it said so far."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.receipts: list[Receipt] = []
-        self._deadline = stage.deadline
-        self._awaited = ""
-        self._log = stage.directory / LOG
-        self._process = _started(stage.directory, stage.receiver.url, self._log)
-        assert self._process.stdin
-        assert self._process.stdout
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._said = self._messages()
-
-    def listen(self, is_enough: Callable[[dict[str, Any]], bool], awaited: str) -> dict[str, Any]:
-        """Take in what it says until that is enough. Raises ``DemoFailed`` when it ends before."""
-        self._awaited = awaited
-        for said in self._said:
-            if is_enough(said):
-                return said
-        raise DemoFailed(f"the agent ended by itself while the demo waited for {awaited}: {_last_line(self._log)}")
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL; what it said before is taken in."""
-        self._process.kill()
-        self._hear_out("the agent to die", -signal.SIGKILL)
-
-    def end(self) -> None:
-        """Let it end: it delivers what is left and exits."""
-        self._stdin.close()
-        self._hear_out("the agent to end", 0)
-
-    def _hear_out(self, awaited: str, code: int) -> None:
-        self._awaited = awaited
-        for _ in self._said:
-            pass
-        while self._process.returncode is None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._deadline.left_s(awaited))
-        if self._process.returncode != code:
-            raise DemoFailed(f"the agent ended with exit code {self._process.returncode}: {_last_line(self._log)}")
-
-    def _messages(self) -> Iterator[dict[str, Any]]:
-        unread = b""
-        while chunk := self._chunk():
-            *lines, unread = (unread + chunk).split(b"\n")
-            for said in map(json.loads, lines):
-                if said["say"] == "receipt":
-                    self.receipts.append(Receipt(said["id"], said["took_ms"]))
-                yield said
-
-    def _chunk(self) -> bytes:
-        while not select.select([self._stdout], [], [], self._deadline.left_s(self._awaited))[0]:
-            pass
-        return os.read(self._stdout.fileno(), 65_536)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # Popen's own would wait for the agent to end by itself.
-        self._process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(DEATH_S)
-        self._stdin.close()
-        self._stdout.close()
-
-
-def _started(directory: Path, url: str, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", AGENT, str(directory / OUTBOX), url]
-    with log.open("ab") as errors:
-        return subprocess.Popen(  # noqa: S603 - this Python, and paths that were made here
-            command,
-            cwd=directory,
-            env=agent_environment(os.environ, directory),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is for the demo, which ends the agent
-        )
-
-
-def agent_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The environment without the user's settings, nor the places where they stand."""
-    kept = {name: value for name, value in environ.items() if not name.startswith(("ORCHCLIENT_", "XDG_"))}
-    # Another home hides packages that were installed with --user: the agent finds what this process found.
-    return kept | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n")
-    return printable(next((line for line in reversed(lines) if line.strip()), "it left no word"))
 
 
 # --- the outbox -----------------------------------------------------------------------------------------------------

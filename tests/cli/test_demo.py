@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from attrs import evolve, frozen
 
-from orchclient.cli import app, demo
+from orchclient.cli import app, demo, demo_process
 from orchclient.cli.demo_verdict import Evidence, Recorded, Verdict, document, judged, summary
 from orchclient.core.http import HttpReply
 from orchclient.testing.receiver import Fault
@@ -226,14 +226,14 @@ def test_a_planted_loss_is_found_out(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_an_agent_that_cannot_start_is_told_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "AGENT", "orchclient.cli.no_such_module")
+    monkeypatch.setattr(demo_process, "AGENT", "orchclient.cli.no_such_module")
     code, found = exit_code_and_document(capsys)
     assert code == 1
     assert "no_such_module" in found["error"]["message"]
 
 
 def test_waiting_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(demo, "LONGEST_S", 0.0)
+    monkeypatch.setattr(demo_process, "LONGEST_S", 0.0)
     code, found = exit_code_and_document(capsys)
     assert code == 1
     assert "gave up after 0 s, while it waited for the agent's first receipts" in found["error"]["message"]
@@ -326,5 +326,5 @@ def test_the_agent_inherits_no_setting_and_no_place_of_settings() -> None:
         "HOME": "/home/u",
         "LANG": "C.UTF-8",
     }
-    given = demo.agent_environment(users, Path("/private"))
+    given = demo_process.agent_environment(users, Path("/private"))
     assert {name: given[name] for name in given if name != "PYTHONPATH"} == {"HOME": "/private", "LANG": "C.UTF-8"}
