@@ -8,9 +8,9 @@ from orchclient.cli.choosing import Duration, chosen_sinks
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import age, emit, plural
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import redelivery, retention
+from orchclient.outbox import dead_letters, retention
 from orchclient.outbox.cursors import SinkRow
-from orchclient.outbox.redelivery import Chosen
+from orchclient.outbox.dead_letters import Chosen
 from orchclient.station import Station
 
 
@@ -56,8 +56,8 @@ def prune_command(
 def _give_up(station: Station, row: SinkRow, before_us: int, *, is_dry: bool) -> int:
     chosen = Chosen(dead_before_us=before_us)
     if is_dry:
-        return len(station.query(lambda con: redelivery.dead_letters(con, row.name, chosen, 0, -1)))
-    return redelivery.give_up(station, row.name, chosen, SystemClock.now_us())
+        return len(station.query(lambda con: dead_letters.dead_letters(con, row.name, chosen, 0, -1)))
+    return dead_letters.give_up(station, row.name, chosen, SystemClock.now_us())
 
 
 def _forget(station: Station, before_us: int, names: list[str], *, is_dry: bool) -> int:

@@ -10,10 +10,10 @@ from orchclient.cli.opening import json_option, open_existing, outbox_path, sett
 from orchclient.cli.output import ExitCode, emit, plural, printable
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import leadership, redelivery
+from orchclient.outbox import dead_letters, leadership
 from orchclient.outbox.cursors import SinkRow
+from orchclient.outbox.dead_letters import Chosen, Retried
 from orchclient.outbox.listing import Listed
-from orchclient.outbox.redelivery import Chosen, Retried
 from orchclient.station import Station
 
 
@@ -97,7 +97,7 @@ def _retried(station: Station, rows: list[SinkRow], selection: Selection) -> dic
     for row in rows:
         total = Retried()
         for chosen in selection.chosen():
-            total += redelivery.retry(station, row.name, chosen, now_us)
+            total += dead_letters.retry(station, row.name, chosen, now_us)
         if total.events or total.gone:
             done[row.name] = total
     if done:

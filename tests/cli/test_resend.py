@@ -8,7 +8,7 @@ import pytest
 
 from orchclient import OrchestratorClient
 from orchclient.core.ranges import size
-from orchclient.outbox import cursors, redelivery
+from orchclient.outbox import cursors, redelivery, steps
 from orchclient.outbox.cursors import SinkRow
 from orchclient.testing import Receiver
 from tests.cli.command import Command
@@ -111,7 +111,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor is set back for two events already, and the desk takes six."""
     monkeypatch.setattr(redelivery, "SET_BACK_FROM", 2)
     monkeypatch.setattr(redelivery, "DESK_AT_MOST", 6)
-    monkeypatch.setattr(redelivery, "STEP", 2)
+    monkeypatch.setattr(steps, "STEP", 2)
 
 
 def test_everything_since_a_place_sets_the_cursor_back(

@@ -9,8 +9,8 @@ import pytest
 
 from orchclient import OrchestratorClient
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import redelivery
-from orchclient.outbox.redelivery import Chosen
+from orchclient.outbox import dead_letters, redelivery
+from orchclient.outbox.dead_letters import Chosen
 from orchclient.testing import Receiver
 from tests.conftest import MakeClient
 
@@ -68,7 +68,7 @@ def test_the_counts_add_up_at_every_moment_while_an_operator_works_beside_a_live
     assert accountant.looks > ROUNDS
     assert accountant.faults == []
     receiver.lift_rules()
-    redelivery.retry(operator._station, NAME, Chosen(), SystemClock.now_us())
+    dead_letters.retry(operator._station, NAME, Chosen(), SystemClock.now_us())
     assert live.flush(30)
     (sink,) = looker.health().sinks
     assert (sink.pending, sink.dead) == (0, 0)
@@ -81,9 +81,9 @@ def _act(operator: OrchestratorClient, live: OrchestratorClient, number: int) ->
     station, now_us = operator._station, SystemClock.now_us()
     acts: tuple[Callable[[], object], ...] = (
         lambda: redelivery.resend(station, NAME, [(1, 10**9)], now_us),
-        lambda: redelivery.retry(station, NAME, Chosen(), now_us),
+        lambda: dead_letters.retry(station, NAME, Chosen(), now_us),
         lambda: redelivery.resend(station, NAME, [(1, 10**9)], now_us, "t-1"),
-        lambda: redelivery.give_up(station, NAME, Chosen(last_seq=20), now_us),
+        lambda: dead_letters.give_up(station, NAME, Chosen(last_seq=20), now_us),
         lambda: live.flush(5),
     )
     acts[number % len(acts)]()

@@ -11,7 +11,7 @@ import pytest
 
 from orchclient import recorder
 from orchclient.core import batching
-from orchclient.outbox import attempts, folding, journal, outbox, redelivery, retention
+from orchclient.outbox import attempts, folding, journal, outbox, redelivery, retention, steps
 from orchclient.sinks import orchestrator
 
 from .machine import OutboxMachine, machine_in
@@ -25,7 +25,7 @@ SMALL = (
     (outbox, "LOOK_AFTER", 5),
     (outbox, "CHECKPOINT_AFTER", 6),
     (outbox, "CHECKPOINT_MYSELF_AFTER", 15),
-    (redelivery, "STEP", 2),
+    (steps, "STEP", 2),
     (redelivery, "DESK_AT_MOST", 5),
     (redelivery, "SET_BACK_FROM", 3),
     (retention, "SLICE", 4),

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, folding, identity, leadership, redelivery
+from orchclient.outbox import cursors, dead_letters, folding, identity, leadership, redelivery
 from orchclient.outbox.cursors import SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.sinks.orchestrator import OrchestratorSink
@@ -288,7 +288,7 @@ class World:
 
     def retry(self, sink: str, task: str | None) -> None:
         """An operator has dead letters sent again."""
-        redelivery.retry(self.host.client(0)._station, sink, redelivery.Chosen(task), self.clock.now_us())
+        dead_letters.retry(self.host.client(0)._station, sink, dead_letters.Chosen(task), self.clock.now_us())
 
     # --- somebody keeps house -------------------------------------------------------------------------------------
 
