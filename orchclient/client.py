@@ -159,9 +159,10 @@ class OrchestratorClient:
         :param recommended: the option that the agent would take, or one (or None) per question.
         :param default: what applies when the deadline passes; without it, silence is never taken for an answer.
         :param deadline: an aware ``datetime``.
-        :param key: names the question within the task, so that asking again is recognised.
+        :param key: names the question within the task, so that asking again is recognised; else its content does.
 
-        Durable afterwards: the question, against power loss.
+        Asked again, also by a later process, it is the same question: the handle is that of the first, and nothing is
+        recorded, unless it was withdrawn. Durable afterwards: the question, against power loss.
         """
         event_id = self._recorder.new_id()
         draft = verbs.clarification_request(
@@ -177,7 +178,8 @@ class OrchestratorClient:
             deadline,
             key,
         )
-        return Clarification(self._recorder.record(draft, event_id), task_id, self._recorder)
+        asked = self._recorder.record_question(draft, event_id)
+        return Clarification(Receipt(asked.id, asked.seq, asked.asked_us), task_id, self._recorder)
 
     # --- hand in --------------------------------------------------------------------------------------------------
 
@@ -200,7 +202,8 @@ class OrchestratorClient:
         """
         event_id = self._recorder.new_id()
         draft = verbs.completion_report(event_id, task_id, pr_url, test_results, artifacts, review)
-        return Completion(self._recorder.record(draft, event_id), draft.data["quality_score"])
+        record = self._recorder.record_result if review else self._recorder.record
+        return Completion(record(draft, event_id), draft.data["quality_score"])
 
     # --- call for help --------------------------------------------------------------------------------------------
 

@@ -23,9 +23,9 @@ class Clarification:
         """The question's id, on the wire ``clarification_id``."""
         return self.receipt.event_id
 
-    def withdraw(self, reason: str = "no longer needed") -> Receipt:
-        """Tell people that the question needs no answer any more."""
-        return self._recorder.record(verbs.clarification_withdrawal(self.task_id, self.id, reason))
+    def withdraw(self, reason: str = "no longer needed") -> Receipt | None:
+        """Tell people that the question needs no answer any more; None when it was settled before."""
+        return self._recorder.record_withdrawal(verbs.clarification_withdrawal(self.task_id, self.id, reason), self.id)
 
     def __bool__(self) -> bool:
         return True

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from zlib import crc32
+
+from attrs import evolve
 
 from orchclient.config import Settings
 from orchclient.core.envelope import Lane, body_text, lane_of
@@ -15,11 +18,14 @@ from orchclient.core.events import Event, Receipt
 from orchclient.core.ids import checked_id, uuid7
 from orchclient.core.incidents import Incident, resolution
 from orchclient.core.jsontext import encode, members_text
+from orchclient.core.judging import RequestKind, RequestState
 from orchclient.core.secret import KnownSecrets
+from orchclient.core.timestamps import microseconds
 from orchclient.core.verbs import Draft
 from orchclient.delivery.clock import Clock
-from orchclient.outbox import incidents
+from orchclient.outbox import identity, incidents, requests
 from orchclient.outbox.journal import Recording
+from orchclient.outbox.requests import Request
 from orchclient.station import Station, SwitchedOff
 from orchclient.tracing import OPENTELEMETRY, loaded, of_span
 
@@ -105,6 +111,55 @@ class Recorder:
         self._event(resolution(incident, note), event_id, now_us)  # what is wrong with it is told outside
         return self._station.compose(work, event_id)
 
+    def record_question(self, draft: Draft, event_id: str) -> Request:
+        """Store a question, or find that it was asked before: by its key within the task, else by its content."""
+        data, now_us = draft.data, self._clock.now_us()
+        deadline, default = data.get("deadline"), data.get("default")
+        event = self._event(draft, event_id, now_us)
+        asked = Request(
+            event_id,
+            RequestKind.QUESTION,
+            0,
+            "",
+            event.task,
+            event.agent,
+            self.clean_text(data["key"]) if "key" in data else None,
+            data["content_digest"],
+            event.priority,
+            now_us,
+            microseconds(datetime.fromisoformat(deadline)) if deadline else None,
+            None if default is None else encode(default),
+        )
+
+        def work(con: sqlite3.Connection, record: Recording) -> Request:
+            known = requests.same_question(con, asked.task, asked.key, asked.digest)
+            return known or _added(con, asked, record(event, draft.status))
+
+        return self._station.compose(work, event_id) or asked
+
+    def record_result(self, draft: Draft, event_id: str) -> Receipt:
+        """Store a result on which a person must decide."""
+        now_us = self._clock.now_us()
+        event = self._event(draft, event_id, now_us)
+        asked = Request(event_id, RequestKind.REVIEW, 0, "", event.task, event.agent, None, "", event.priority, now_us)
+
+        def work(con: sqlite3.Connection, record: Recording) -> Request:
+            return _added(con, asked, record(event, draft.status))
+
+        kept = self._station.compose(work, event_id) or asked
+        return Receipt(event_id, kept.seq, now_us)
+
+    def record_withdrawal(self, draft: Draft, request_id: str) -> Receipt | None:
+        """Store that a question needs no answer any more; None when it was settled before, and nothing is stored."""
+        event_id, now_us = self.new_id(), self._clock.now_us()
+        event = self._event(draft, event_id, now_us)
+
+        def work(con: sqlite3.Connection, record: Recording) -> Receipt | None:
+            is_open = requests.settle(con, request_id, RequestState.WITHDRAWN, now_us)
+            return Receipt(event_id, record(event, draft.status), now_us) if is_open else None
+
+        return self._station.compose(work, event_id)
+
     def _composed(
         self, draft: Draft, event_id: str, first: Incident, counted: Callable[[sqlite3.Connection], Incident]
     ) -> tuple[Receipt, Incident]:
@@ -163,6 +218,13 @@ class Recorder:
             f"makes the event {size:,} bytes, {self._max_bytes:,} at most: keep the large part elsewhere and pass "
             "a link, or raise the setting max_event_bytes (1,048,576 at most)",
         )
+
+
+def _added(con: sqlite3.Connection, asked: Request, seq: int) -> Request:
+    """The request of the event that was just stored at ``seq``, remembered in its transaction."""
+    request = evolve(asked, seq=seq, source=identity.identities(con).of(seq))
+    requests.add(con, request)
+    return request
 
 
 def _repeated(con: sqlite3.Connection, first: Incident) -> Incident:

@@ -12,7 +12,7 @@ from orchclient.core.events import EventType
 from orchclient.core.health import overall
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.flush import Mark
-from orchclient.outbox import cursors, desk, folding, gaps, identity, journal, leadership
+from orchclient.outbox import cursors, desk, folding, gaps, identity, inbox, journal, leadership, requests
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.wal import WalReport
 
@@ -22,6 +22,19 @@ _COUNTED = {
     "completions_reported": EventType.TASK_COMPLETED,
     "errors_escalated": EventType.ERROR_ESCALATED,
 }
+
+
+@frozen
+class InboxReport:
+    """The way back from one destination: ``polling``, ``waiting`` (backs off), ``absent`` (it has none) or ``paused``.
+
+    ``polled_at`` is the last poll that went well; ``is_acknowledged``: whether the receiver knows all that is stored.
+    """
+
+    state: str
+    reason: str
+    polled_at: str | None
+    is_acknowledged: bool
 
 
 @frozen
@@ -48,6 +61,7 @@ class SinkReport:
     last_error_at: str | None
     holder: Mapping[str, Any] | None
     is_served: bool = False
+    inbox: InboxReport | None = None
 
 
 @frozen
@@ -60,6 +74,10 @@ class OutboxReport:
     kept: int
     sinks: tuple[SinkReport, ...]
     wal: WalReport = field(factory=WalReport)
+    open_requests: int = 0
+    """Questions and reviews that wait for a person."""
+    unreadable_items: int = 0
+    """What came back and breaks its schema, so that it counts for nothing."""
 
 
 @frozen
@@ -114,7 +132,15 @@ def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxRepo
     """Everything ``orchclient status`` shows, from one consistent look; no count reads the events."""
     last = journal.last_seq(con)
     reports = tuple(_sink_report(con, row, last, now_us) for row in cursors.sinks(con))
-    return OutboxReport(path, identity.identities(con).newest, last, _kept(con, last), reports)
+    return OutboxReport(
+        path,
+        identity.identities(con).newest,
+        last,
+        _kept(con, last),
+        reports,
+        open_requests=requests.count_open(con),
+        unreadable_items=inbox.count_unreadable(con),
+    )
 
 
 def _kept(con: sqlite3.Connection, last_seq: int) -> int:
@@ -140,6 +166,18 @@ def _sink_report(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: i
         last_error=row.last_error,
         last_error_at=_text(row.last_error_us),
         holder=asdict(holder) if holder else None,
+        inbox=_inbox_report(con, row.name),
+    )
+
+
+def _inbox_report(con: sqlite3.Connection, sink: str) -> InboxReport | None:
+    """How the newest identity's inbox fares, None when nothing was ever asked of it."""
+    rows = inbox.rows(con, sink)
+    if not rows:
+        return None
+    newest = rows[-1]
+    return InboxReport(
+        newest.state, newest.reason, _text(newest.polled_us), all(row.cursor == row.acknowledged for row in rows)
     )
 
 

@@ -42,6 +42,8 @@ def _of_sink(sink: SinkReport, thresholds: Thresholds, is_served: Callable[[str]
 
     if sink.state in ("paused", "disabled"):
         yield trouble(sink.state, f"{sink.state}: {printable(sink.reason)}")
+    if sink.inbox and sink.inbox.state == "paused":
+        yield trouble("inbox", f"inbox paused: {printable(sink.inbox.reason)}")
     if sink.dead:
         yield trouble("dead", plural(sink.dead, "dead letter"))
     if sink.oldest_age_s is not None and sink.oldest_age_s > thresholds.max_age_s:

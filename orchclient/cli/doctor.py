@@ -18,7 +18,7 @@ from orchclient.core.http import HttpReply
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.destinations import configured
 from orchclient.outbox import checkup, identity
-from orchclient.reporting import OutboxReport
+from orchclient.reporting import OutboxReport, SinkReport
 from orchclient.sinks.sink import AnySink, speaks_http
 from orchclient.station import Station, http_transport
 
@@ -119,6 +119,21 @@ def _delivery(report: OutboxReport) -> Iterator[Finding]:
             yield Finding("warning", f"{sink.name}: nobody delivers right now", "Run: orchclient flush")
         if sink.dead:
             yield Finding("warning", f"{sink.name}: {sink.dead} dead events", "Look: orchclient list --state dead")
+        yield from _inbox(sink)
+    if report.unreadable_items:
+        what = f"{report.unreadable_items} items of the inbox break their schema and count for nothing"
+        yield Finding("warning", what, "Tell whoever runs the orchestrator.")
+
+
+def _inbox(sink: SinkReport) -> Iterator[Finding]:
+    if sink.inbox is None:
+        return
+    if sink.inbox.state in ("polling", "absent"):
+        yield Finding("ok", f"{sink.name}: inbox {sink.inbox.state}")
+    else:
+        yield Finding(
+            "warning", f"{sink.name}: inbox {sink.inbox.state}: {sink.inbox.reason}", "Answers wait meanwhile."
+        )
 
 
 def _sinks(settings: config.Settings) -> list[AnySink]:

@@ -141,6 +141,10 @@ def _advice(report: OutboxReport, settings: config.Settings, configured: tuple[s
         lines.append("Mode is offline: events wait in the outbox. Unset ORCHCLIENT_MODE to deliver.")
     for sink in report.sinks:
         lines += _trouble(sink)
+    if report.open_requests:
+        lines.append(f"{plural(report.open_requests, 'request')} wait for a person")
+    if report.unreadable_items:
+        lines.append(f"{plural(report.unreadable_items, 'item')} of the inbox cannot be read, and count for nothing")
     lines += _held(report)
     return ["\n".join(lines)] if lines else []
 
@@ -164,4 +168,6 @@ def _trouble(sink: SinkReport) -> list[str]:
     if sink.expired:
         expired = plural(sink.expired, "expired event")
         lines.append(f"{expired} will not reach {sink.name}. Why: orchclient list --state expired")
+    if sink.inbox and sink.inbox.state in ("waiting", "paused"):
+        lines.append(f"The inbox of {sink.name} is {sink.inbox.state}: {printable(sink.inbox.reason)}")
     return lines

@@ -12,7 +12,7 @@ from orchclient.core.reminders import NEVER, Schedule
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.reminding import Reminding
 from orchclient.delivery.waker import Waker, rest_for_ever
-from orchclient.outbox import incidents, journal, leadership, retention
+from orchclient.outbox import inbox, incidents, journal, leadership, requests, retention
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.retention import MyLook
 
@@ -159,7 +159,7 @@ class Housekeeper:
             self._prune_at = now + PRUNE_EVERY_S
             self._outbox.prune(up_to_seq=self._old_seq(now))
             before_us = self._clock.now_us() - self._retention_us
-            self._outbox.write(lambda con: incidents.forget_resolved(con, before_us))
+            self._outbox.write(lambda con: _forget_settled(con, before_us))
 
     def _remind_at_times(self) -> None:
         now = self._clock.monotonic()
@@ -178,3 +178,10 @@ class Housekeeper:
 
 def _newest(con: sqlite3.Connection) -> tuple[int, int]:
     return journal.last_seq(con), leadership.nudges(con)
+
+
+def _forget_settled(con: sqlite3.Connection, before_us: int) -> None:
+    """What was settled before an instant: nobody waits for it, and the journal has told it."""
+    incidents.forget_resolved(con, before_us)
+    requests.forget_settled(con, before_us)
+    inbox.forget(con, before_us)

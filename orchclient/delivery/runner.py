@@ -23,6 +23,7 @@ from orchclient.outbox.outbox import Outbox
 if TYPE_CHECKING:  # what delivers is imported by the process that is elected to: most only record, or look
     from orchclient.core.policy import Redact
     from orchclient.delivery.courier import Wire
+    from orchclient.delivery.poller import Poller
     from orchclient.delivery.transport import Transport
     from orchclient.delivery.worker import Announce, Worker
     from orchclient.sinks.sink import AnySink
@@ -61,6 +62,7 @@ class Runner:
         self._is_forgotten = False
         self._wire: Wire | None = None
         self._worker: Worker | None = None
+        self._poller: Poller | None = None
         self._hurried = False
         self._stands_by = False
         self._has_turned = False
@@ -111,9 +113,12 @@ class Runner:
         self.waker.call()
 
     def ask_to_stop(self) -> None:
-        """Finish the turn under way, and no other."""
+        """Finish the turn under way, and no other; a poll of the inbox is cut."""
         self._stopping.set()
         self.waker.call()
+        poller = self._poller
+        if poller is not None:
+            poller.ask_to_stop()
 
     def stop(self, until: float) -> None:
         """End the thread: let the exchange under way finish until the monotonic time ``until``, then cut it."""
@@ -134,6 +139,9 @@ class Runner:
         stopping = threading.Event()  # a new one: a thread that is gone may hold the lock of the old one
         stopping.set()
         self._stopping, self._is_forgotten = stopping, True
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.forget_inherited()
         wire, self._worker, self._wire = self._wire, None, None
         forget = getattr(wire, "forget_inherited", None)  # of ours; another one has what its maker gave it
         if forget is not None:
@@ -192,8 +200,22 @@ class Runner:
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
         with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
             make_worker = self._worker_class()
-            from orchclient.sinks.sink import is_direct
+            from orchclient.sinks.sink import inbox_of, is_direct
 
+            inbox = inbox_of(self.sink)
+            if inbox is not None:
+                from orchclient.delivery.poller import Poller
+
+                self._poller = Poller(
+                    self._outbox,
+                    self.sink.name,
+                    inbox,
+                    self._make_transport,
+                    self._clock,
+                    epoch,
+                    deadline_s=self._deadline_s,
+                    redact=self._redact,
+                )
             self._wire = self.sink if is_direct(self.sink) else self._make_transport()
         self._worker = make_worker(
             self._outbox,
@@ -204,9 +226,12 @@ class Runner:
             self._deadline_s,
             self._redact,
             self._announce,
+            self._poller.look if self._poller else None,
         )
         if row is not None:
             self._worker.resume(row)
+        if self._poller is not None:
+            self._poller.start()
         return self._worker
 
     def _worker_class(self) -> type[Worker]:
@@ -222,6 +247,9 @@ class Runner:
         return Worker
 
     def _step_down(self) -> None:
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.stop()
         if self._wire is not None:
             self._wire.close()
         self._worker = self._wire = None

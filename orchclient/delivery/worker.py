@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, evolve, field
 
 from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
-from orchclient.core.envelope import encoded_events
+from orchclient.core.envelope import encoded_events, may_ask
 from orchclient.core.gap import Gap, gap_event
 from orchclient.core.ids import uuid7
 from orchclient.core.limits import BATCH_EVENTS
@@ -58,6 +58,14 @@ log = logging.getLogger("orchclient")
 
 Announce = Callable[[Iterable[Settled]], None]
 
+
+class Look(Protocol):
+    """Who brings back what the receiver has for us: ``Poller.look``."""
+
+    def __call__(self, *, items_wait: bool) -> None:
+        """Something was asked; with ``items_wait`` there is something to fetch."""
+
+
 IDLE = None
 """Nothing to do until something is recorded."""
 
@@ -74,6 +82,7 @@ class Worker:
     deadline_s: float = 10.0
     redact: Redact = as_it_is  # what a receiver or a foreign sink says is stored and shown
     announce: Announce | None = None
+    look_for_answers: Look | None = None  # told when something was asked, and when the receiver has something for us
     limit: BatchLimit = field(factory=BatchLimit)
     failures: int = 0
     state: SinkState = SinkState.DELIVERING
@@ -214,6 +223,8 @@ class Worker:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
         batch = Batch(journal.Ids(selection.to_send), encoded_events(selection.source, selection.to_send))
         carried = self.courier.carry(batch, lambda: self._read_ahead(selection))
+        if self.look_for_answers is not None and (carried.verdict.inbox_pending or may_ask(batch.encoded)):
+            self.look_for_answers(items_wait=carried.verdict.inbox_pending > 0)
         return _exchange(selection, carried, at_us)
 
     def _read_ahead(self, selection: Selection) -> None:

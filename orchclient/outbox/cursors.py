@@ -100,9 +100,12 @@ def add_sink(
         con.execute("UPDATE sinks SET expired = ?, ahead = ? WHERE name = ?", (lost, lost, name))
 
 
+_PER_SINK = ("work", "lanes", "gaps", "posts", "inbox_cursors")
+
+
 def forget_sink(con: sqlite3.Connection, name: str) -> None:
     """Take a sink out of the outbox, with all that was kept for it: nothing waits for it any more."""
-    for table, column in (("sinks", "name"), ("work", "sink"), ("lanes", "sink"), ("gaps", "sink"), ("posts", "sink")):
+    for table, column in (("sinks", "name"), *((table, "sink") for table in _PER_SINK)):
         con.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchclient.core.errors import OutboxError
 
-VERSION = 5
+VERSION = 6
 
 _TABLES_1 = """
 CREATE TABLE meta (
@@ -202,6 +202,63 @@ CREATE INDEX posts_by_due ON posts (sink, due_us) WHERE seq IS NOT NULL;
 """
 
 
+_PEOPLE_6 = """
+-- What people were asked, each settled once; see requests.py.
+CREATE TABLE requests (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('question', 'review')),
+    seq INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    task TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    key TEXT,
+    digest TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    asked_us INTEGER NOT NULL,
+    deadline_us INTEGER,
+    fallback TEXT,
+    state TEXT NOT NULL,
+    answer TEXT,
+    answer_id TEXT,
+    settled_us INTEGER,
+    consumed_us INTEGER
+) WITHOUT ROWID;
+CREATE INDEX open_requests ON requests (source, deadline_us) WHERE settled_us IS NULL;
+CREATE INDEX requests_by_task ON requests (task, key, digest);
+
+-- Every item that came back, in order, each once; see inbox.py.
+CREATE TABLE inbox (
+    n INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    task TEXT NOT NULL,
+    request TEXT,
+    answer_id TEXT,
+    received_us INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    problem TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX inbox_by_id ON inbox (source, id);
+CREATE INDEX unreadable ON inbox (verdict) WHERE verdict = 'unreadable';
+CREATE INDEX inbox_by_request ON inbox (request, answer_id) WHERE request IS NOT NULL;
+
+-- How far each inbox is read, and how polling it fares.
+CREATE TABLE inbox_cursors (
+    sink TEXT NOT NULL,
+    source TEXT NOT NULL,
+    cursor TEXT NOT NULL,
+    acknowledged TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL DEFAULT 'polling',
+    reason TEXT NOT NULL DEFAULT '',
+    polled_us INTEGER,
+    since_us INTEGER NOT NULL,
+    PRIMARY KEY (sink, source)
+) WITHOUT ROWID;
+"""
+
+
 def _tables_1(db: Any) -> None:
     _run(db, _TABLES_1)
 
@@ -222,6 +279,10 @@ def _posts_5(db: Any) -> None:
     _run(db, _POSTS_5)
 
 
+def _people_6(db: Any) -> None:
+    _run(db, _PEOPLE_6)
+
+
 def _run(db: Any, script: str) -> None:
     # executescript would commit the surrounding transaction, so the statements run one by one.
     for statement in script.split(";\n"):
@@ -229,7 +290,7 @@ def _run(db: Any, script: str) -> None:
             db.conn.execute(statement)
 
 
-_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3, _reminders_4, _posts_5)
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3, _reminders_4, _posts_5, _people_6)
 
 
 def migrate(con: sqlite3.Connection, path: str) -> None:

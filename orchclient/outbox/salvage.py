@@ -23,7 +23,7 @@ from zlib import crc32
 
 from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
-from orchclient.outbox import folding, identity, incidents, journal, owed, reminders
+from orchclient.outbox import folding, identity, inbox, incidents, journal, owed, reminders, requests
 from orchclient.outbox.connection import text_as_far_as_it_goes
 from orchclient.outbox.owed import ENDINGS, Owed
 
@@ -133,8 +133,8 @@ def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source:
     _write_sinks(_sinks(ghost), con, before_seq)
     if before_seq == 0:
         _copy_fold(ghost, con)
-    incidents.take_over(ghost, con)
-    reminders.take_over(ghost, con)
+    for people in (incidents, reminders, requests, inbox):
+        people.take_over(ghost, con)
     return copied
 
 
@@ -249,9 +249,9 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
     readable = _readable(damaged, _settled(damaged))
     copied = _copy_events((row for row in readable if crc32(row[-1].encode()) == row[-2]), con)
     _write_sinks(_readable_sinks(damaged), con, before_seq)
-    with suppress(sqlite3.Error):  # then their next errors open them anew
-        incidents.take_over(damaged, con)
-        reminders.take_over(damaged, con)
+    for people in (incidents, reminders, requests, inbox):
+        with suppress(sqlite3.Error):  # their next errors open incidents anew, and answers come again
+            people.take_over(damaged, con)
     return copied
 
 

@@ -33,6 +33,7 @@ class Inbox:
 
     def __init__(self, page_items: int) -> None:
         self.entries: list[Entry] = []
+        self.history: list[Item] = []  # what was put, acknowledged or not
         self.page_items = page_items
         self._positions = count(1)
 
@@ -41,6 +42,10 @@ class Inbox:
         return [entry.item for entry in self.entries]
 
     def put(self, item: Item, source: str | None) -> None:
+        self.history.append(item)
+        self._add(item, source)
+
+    def _add(self, item: Item, source: str | None) -> None:
         self.entries.append(Entry(next(self._positions), source, item))
 
     def after(self, position: int, source: str) -> list[Entry]:
@@ -65,11 +70,11 @@ class Inbox:
         """The same items in another order, behind every cursor that was given out."""
         sources = {id(entry.item): entry.source for entry in self.entries}
         reordered = list(order(self.items))
-        if sorted(map(id, reordered)) != sorted(sources):
+        if sorted(map(id, reordered)) != sorted(map(id, self.items)):
             raise ValueError("an order gives back the items that it was given, each once")
         self.entries = []
         for item in reordered:
-            self.put(item, sources[id(item)])
+            self._add(item, sources[id(item)])
 
     def pending(self, sources: set[str]) -> int:
         return sum(entry.source is None or entry.source in sources for entry in self.entries)

@@ -213,6 +213,12 @@ class Receiver(Humans):
             return self._orchestrator.inbox.items
 
     @property
+    def said(self) -> list[Event]:
+        """Every item that was put in an inbox, acknowledged or not, in order."""
+        with self._changed:
+            return list(self._orchestrator.inbox.history)
+
+    @property
     def requests(self) -> list[SeenRequest]:
         """Every request that arrived whole, in the order in which their answers were decided or put off."""
         with self._changed:

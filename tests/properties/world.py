@@ -157,11 +157,19 @@ class World:
     def _acknowledge(self, said: Iterable[Recorded], note: int | None = None) -> None:
         for each in said:
             self.hear_notices()
+            if each.saying.type == "clarification.requested.v1" and self._asked_before(each):
+                continue  # the same question: it was asked once
             assert each.seq == len(self.model.journal) + 1, f"{each.seq} follows {len(self.model.journal)}"
             assert each.id not in self._said, f"the id {each.id} was handed out twice"
             self._said[each.id] = each
             self.model.journal.append(each)
         self.model.notes |= {note} if note else set()
+
+    def _asked_before(self, each: Recorded) -> bool:
+        """Whether it is the question that an agent asked before: it is asked once, under the first one's id."""
+        return any(
+            (known.id, known.task, known.saying) == (each.id, each.task, each.saying) for known in self.model.journal
+        )
 
     def _judge(self, event: Event) -> str | None:
         """What is wrong with an event that an orchestrator sees for the first time."""

@@ -41,7 +41,7 @@ def source_of(receiver: Receiver, question: Any) -> str:
 
 
 def waiting(receiver: Receiver) -> list[dict[str, Any]]:
-    return [item["data"] for item in receiver.inbox]
+    return [item["data"] for item in receiver.said]
 
 
 def asked(agent: OrchestratorClient, **how: Any) -> Clarification:
@@ -67,8 +67,8 @@ class TestWellFormed:
         receiver.cancel("task-1", "superseded")
         receiver.message("task-1", "mind the migration", urgent=True)
         receiver.put_foreign()
-        assert len(receiver.inbox) == 9
-        for item in receiver.inbox:
+        assert len(receiver.said) == 9
+        for item in receiver.said:
             schema("inbound-envelope.json").validate(item)
 
     def test_an_item_of_which_it_is_told_that_it_breaks_its_schema_does(
@@ -76,7 +76,7 @@ class TestWellFormed:
     ) -> None:
         receiver.put_unreadable()
         receiver.answer(asked(agent), "yes", from_nobody=True)
-        for item in receiver.inbox:
+        for item in receiver.said:
             assert not schema("inbound-envelope.json").is_valid(item)
 
     def test_an_option_is_chosen_and_anything_else_is_said(self, receiver: Receiver, agent: OrchestratorClient) -> None:
@@ -116,8 +116,8 @@ class TestOnTimeAndLate:
 
     def test_an_answer_that_takes_time_comes_by_itself(self, receiver: Receiver, agent: OrchestratorClient) -> None:
         receiver.answer(asked(agent), "yes", after_s=0.05)
-        assert receiver.inbox == []
-        assert receiver.wait_for(lambda r: len(r.inbox) == 1, LONG)
+        assert receiver.said == []
+        assert receiver.wait_for(lambda r: len(r.said) == 1, LONG)
 
     def test_what_nobody_said_yet_is_not_said_after_the_end(self, tmp_path: Path) -> None:
         with Receiver() as receiver, client(receiver, tmp_path / "outbox.db") as agent:
@@ -129,7 +129,7 @@ class TestOnTimeAndLate:
     ) -> None:
         receiver.answer(asked(agent, key="a"), "yes", twice=True)
         receiver.answer(asked(agent, key="b"), "yes", twice="answer")
-        ids = [item["id"] for item in receiver.inbox]
+        ids = [item["id"] for item in receiver.said]
         answer_ids = [data["answer_id"] for data in waiting(receiver)]
         assert (ids[0] == ids[1], ids[2] == ids[3]) == (True, False)
         assert (answer_ids[0] == answer_ids[1], answer_ids[2] == answer_ids[3]) == (True, True)
@@ -151,7 +151,7 @@ class TestWhoGetsIt:
         receiver.answer(asked(agent, key="ship"), "yes")
         with client(receiver, tmp_path / "new-host.db") as again:
             question = asked(again, key="ship")
-            assert receiver.wait_for(lambda r: len(r.inbox) == 2, LONG)
+            assert receiver.wait_for(lambda r: len(r.said) == 2, LONG)
         first, second = waiting(receiver)
         assert second["answer_id"] == first["answer_id"]
         assert second["clarification_id"] == question.id
@@ -192,7 +192,7 @@ class TestPolicies:
     ) -> None:
         receiver.answer_each("yes")
         asked(agent)
-        assert receiver.wait_for(lambda r: len(r.inbox) == 1, LONG)
+        assert receiver.wait_for(lambda r: len(r.said) == 1, LONG)
 
     def test_every_result_is_decided_as_the_policy_says(self, receiver: Receiver, agent: OrchestratorClient) -> None:
         receiver.review_each("rejected", comment="no tests")

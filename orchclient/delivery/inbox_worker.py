@@ -1,0 +1,184 @@
+"""The way back of one sink, a turn at a time: poll, store, acknowledge. Knows no thread and no sleep.
+
+Items and the cursor behind them are committed, synced, in one transaction before the receiver is told: a crash anywhere
+brings the items again, never past them. That transaction holds the epoch of this process and the cursor it asked from,
+so a process that was stalled while another took over stores nothing. Trouble here never touches the delivery of events.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+
+from attrs import define, evolve, field
+
+from orchclient.core.errors import ConfigError
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
+from orchclient.core.inbox_page import Page
+from orchclient.core.policy import Redact, as_it_is, printable
+from orchclient.core.polling import FLOOR_S, Heard, InboxState, NextPoll, Pace, next_poll
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.courier import Cut
+from orchclient.delivery.settlement import StaleEpoch
+from orchclient.delivery.transport import Transport
+from orchclient.outbox import identity, inbox, leadership, requests
+from orchclient.outbox.outbox import Outbox
+from orchclient.sinks.sink import InboxDialect
+
+log = logging.getLogger("orchclient")
+
+OVERDUE_S = requests.GRACE_US / 1e6
+"""How long after a deadline it is looked at again, whatever the receiver does."""
+
+
+@define
+class InboxWorker:
+    """Brings the inbox of one sink into the outbox during one ``epoch``."""
+
+    outbox: Outbox
+    sink: str
+    dialect: InboxDialect
+    transport: Transport
+    clock: Clock
+    epoch: int
+    deadline_s: float = 10.0  # of a request; how long a poll is held comes on top
+    redact: Redact = as_it_is
+    pace: Pace = field(init=False)
+    _source: str = ""  # of the last poll
+    _greeted: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        # As if it had just polled: at once when something is open, else a minute from now.
+        self.pace = Pace(started_s=self.clock.monotonic() - FLOOR_S)
+
+    def turn(self) -> float:
+        """Do one step; seconds until the next one is due. Raises ``StaleEpoch``, ``Cut`` and ``OutboxError``."""
+        deadline_s = self._settle_overdue()
+        open_sources = self.outbox.query(requests.sources_to_poll)
+        plan = self._plan(open_sources)
+        if plan.in_s > 0:
+            return min(plan.in_s, max(deadline_s + OVERDUE_S, 0.01))
+        if not self._greeted:
+            self._greet()
+            plan = self._plan(open_sources)  # the receiver may hold a poll for less
+        self._source = self._next_source(open_sources)
+        # A poll that ends with a deadline is followed by one that begins after it, and shows what came in time.
+        self._step(min(plan.wait_s, max(deadline_s, 0.0)))
+        return 0.0
+
+    def _plan(self, open_sources: Sequence[str]) -> NextPoll:
+        return next_poll(self.pace, self.clock.monotonic(), len(open_sources), self.dialect.longest_wait_s)
+
+    def _next_source(self, open_sources: Sequence[str]) -> str:
+        """The newest identity while nothing is open; by turns when several have something open."""
+        if self.pace.has_more and self._source:
+            return self._source
+        if not open_sources:
+            return self.outbox.query(identity.identities).newest
+        is_known = self._source in open_sources
+        return open_sources[(open_sources.index(self._source) + 1) % len(open_sources) if is_known else 0]
+
+    # --- the network ----------------------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        outcome = self._answer(self.dialect.greeting, self.deadline_s)
+        self.dialect.greeted(outcome)
+        self._greeted = isinstance(outcome, HttpReply)
+
+    def _step(self, wait_s: float) -> None:
+        cursor, acknowledged = self.outbox.query(lambda con: inbox.cursor(con, self.sink, self._source))
+        if cursor != acknowledged and not self._acknowledge(cursor):
+            return
+        asked_us = self.clock.now_us()
+        self.pace = self.pace.starting(self.clock.monotonic())
+        poll = partial(self.dialect.poll, self._source, cursor, wait_s)
+        heard = self.dialect.polled(self._answer(poll, wait_s + self.deadline_s), self.clock.now_us())
+        page = heard.page
+        if page is None or not (page.items or (page.has_more and page.cursor != cursor)):
+            still = None if page is None else evolve(page, has_more=False)  # more of nothing: not again at once
+            self._heed(evolve(heard, page=still), asked_us)
+            return
+        self._store(page, cursor, asked_us)
+        self._heed(heard, asked_us)
+        self._acknowledge(page.cursor)
+
+    def _acknowledge(self, cursor: str) -> bool:
+        """Tell the receiver what is stored; whether it heard."""
+        at_us = self.clock.now_us()
+        acknowledgement = partial(self.dialect.acknowledgement, self._source, cursor)
+        heard = self.dialect.acknowledged(self._answer(acknowledgement, self.deadline_s), at_us)
+        if heard.state is not InboxState.POLLING:
+            self._heed(heard, at_us)
+            return False
+        self.outbox.write(
+            lambda con: self._fenced(con, lambda: inbox.acknowledged(con, self.sink, self._source, cursor))
+        )
+        return True
+
+    def _answer(self, make_request: Callable[[], HttpRequest], deadline_s: float) -> HttpOutcome:
+        try:
+            request = make_request()
+        except ConfigError as error:  # a token that cannot be had: it may be there at the next try
+            return NoReply("settings", printable(str(error)))
+        outcome = self.transport.send(request, deadline_s=deadline_s)
+        if isinstance(outcome, NoReply) and outcome.reason == "closed":
+            raise Cut
+        return outcome
+
+    # --- the outbox -----------------------------------------------------------------------------------------------
+
+    def _settle_overdue(self) -> float:
+        """Settle what nobody answered in time; seconds until the next deadline, negative when one waits for a poll."""
+        deadline_us = self.outbox.query(requests.next_deadline_us)
+        if deadline_us is None:
+            return inf
+        now_us = self.clock.now_us()
+        if deadline_us <= now_us and self.outbox.write(lambda con: requests.settle_overdue(con, now_us), synced=True):
+            return self._settle_overdue()
+        return (deadline_us - now_us) / 1e6
+
+    def _store(self, page: Page, asked_from: str, now_us: int) -> None:
+        """Keep the items, judged, and the cursor behind them: durable against power loss, or nothing of it."""
+
+        def write(con: sqlite3.Connection) -> None:
+            self._check_epoch(con)
+            if inbox.cursor(con, self.sink, self._source)[0] != asked_from:
+                raise StaleEpoch  # somebody else went on from there
+            inbox.store_page(con, self.sink, self._source, list(page.items), page.cursor, now_us)
+
+        self.outbox.write(write, synced=True)
+
+    def _heed(self, heard: Heard, asked_us: int) -> None:
+        """Change the pace, and tell how the way back fares: once in the log when it is another way."""
+        heard = evolve(heard, reason=self.redact(heard.reason))
+        before = self.pace.state
+        self.pace = self.pace.after(heard, self.clock.monotonic(), self.clock.jitter())
+        self.outbox.write(
+            lambda con: self._fenced(
+                con,
+                lambda: inbox.note_poll(
+                    con,
+                    self.sink,
+                    self._source,
+                    asked_us,
+                    heard.state.value,
+                    heard.reason,
+                    is_last=heard.page is not None and not heard.page.has_more,
+                ),
+            )
+        )
+        if heard.state is not before:
+            level = logging.INFO if heard.state in (InboxState.POLLING, InboxState.ABSENT) else logging.WARNING
+            told = f" ({heard.reason})" if heard.reason else ""
+            log.log(level, "sink %s: inbox %s%s", self.sink, heard.state.value, told)
+
+    def _fenced(self, con: sqlite3.Connection, write: Callable[[], object]) -> None:
+        self._check_epoch(con)
+        write()
+
+    def _check_epoch(self, con: sqlite3.Connection) -> None:
+        if leadership.epoch(con, self.sink) != self.epoch:
+            raise StaleEpoch

@@ -1,0 +1,140 @@
+"""The thread that brings back the inbox of one sink, in the process elected for it. Asleep while nothing is open.
+
+It has a connection of its own, since a poll may be held for half a minute; ending it cuts that at once, because
+whatever a poll would have brought is still at the receiver.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+
+from orchclient.core.errors import OutboxError
+from orchclient.core.policy import Redact
+from orchclient.delivery.clock import Clock
+from orchclient.delivery.courier import Cut
+from orchclient.delivery.inbox_worker import InboxWorker
+from orchclient.delivery.settlement import StaleEpoch
+from orchclient.delivery.transport import Transport
+from orchclient.delivery.waker import Waker, rest_for_ever
+from orchclient.outbox.outbox import Outbox
+from orchclient.sinks.sink import InboxDialect
+
+log = logging.getLogger("orchclient")
+
+AFTER_ERROR_S = 5.0
+CUT_S = 0.5
+
+
+class Poller:
+    """Polls for one sink between ``start`` and ``stop``, during one epoch."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sink: str,
+        dialect: InboxDialect,
+        make_transport: Callable[[], Transport],
+        clock: Clock,
+        epoch: int,
+        *,
+        deadline_s: float,
+        redact: Redact,
+    ) -> None:
+        self._outbox = outbox
+        self._sink = sink
+        self._dialect = dialect
+        self._make_transport = make_transport
+        self._clock = clock
+        self._epoch = epoch
+        self._deadline_s = deadline_s
+        self._redact = redact
+        self._waker = Waker()
+        self._is_hinted = False
+        self._stopping = threading.Event()
+        self._is_forgotten = False
+        self._transport: Transport | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; at interpreter exit, when no thread can start, the receiver simply keeps everything."""
+        self._thread = threading.Thread(target=self._run, name=f"orchclient-{self._sink}-inbox", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+
+    def look(self, *, items_wait: bool = False) -> None:
+        """Something was asked, or, with ``items_wait``, a reply to a batch said that there is something to fetch."""
+        self._is_hinted = self._is_hinted or items_wait
+        self._waker.wake()
+
+    def ask_to_stop(self) -> None:
+        """Cut the poll under way, and begin no other. Waits for nobody."""
+        self._stopping.set()
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+        self._waker.wake()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.ask_to_stop()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CUT_S)
+
+    def forget_inherited(self) -> None:
+        """In a forked child: the thread is gone; a greenlet (gevent) that lives on leaves the parent's socket alone."""
+        stopping = threading.Event()  # a new one: a thread that is gone may hold the lock of the old one
+        stopping.set()
+        self._stopping, self._is_forgotten = stopping, True
+        transport, self._transport = self._transport, None
+        forget = getattr(transport, "forget_inherited", None)
+        if forget is not None:
+            forget()
+
+    def _run(self) -> None:
+        try:
+            with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
+                self._transport = self._make_transport()
+            worker = InboxWorker(
+                self._outbox,
+                self._sink,
+                self._dialect,
+                self._transport,
+                self._clock,
+                self._epoch,
+                self._deadline_s,
+                self._redact,
+            )
+            while not self._stopping.is_set():
+                self._waker.sleep(self._step_safely(worker))
+        except StaleEpoch:
+            log.info("sink %s: another process polls its inbox now", self._sink)
+        finally:
+            transport = self._transport
+            if transport is not None and not self._is_forgotten:
+                transport.close()
+        if self._is_forgotten:
+            rest_for_ever()
+
+    def _step_safely(self, worker: InboxWorker) -> float:
+        if self._is_hinted:
+            self._is_hinted = False
+            worker.pace = worker.pace.hinted()
+        try:
+            return worker.turn()
+        except StaleEpoch:
+            raise
+        except Cut:
+            return 0.0
+        except OutboxError as error:
+            log.warning("sink %s: inbox: %s", self._sink, error)
+        except Exception:  # noqa: BLE001  a dialect or transport may be other people's code
+            # As text: a handler that shows the locals of a traceback would print the headers among them.
+            text = self._redact(traceback.format_exc())
+            log.error("sink %s: inbox: unexpected error, next try in %s s\n%s", self._sink, AFTER_ERROR_S, text)
+        return AFTER_ERROR_S
