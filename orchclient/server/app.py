@@ -50,6 +50,16 @@ def create_app(
     return app
 
 
+@operators.get("/")
+def index() -> Response:
+    """Where to look, for who comes with a browser."""
+    lines = (
+        "The orchestrator of orchclient.",
+        *("/api/needs", "/api/tasks", "/api/agents", "/metrics", "/openapi.json"),
+    )
+    return Response("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
+
+
 @operators.get("/healthz")
 def healthz() -> Response:
     """Whether requests can be served: 200, or 503 when the database does not answer."""

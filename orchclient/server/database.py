@@ -31,6 +31,7 @@ _TURN_S = 0.002
 _MOVE_ABOVE = 8 * 1_048_576
 _CUT_ABOVE = 64 * 1_048_576
 _CUT_MS = 200
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=0", "cache_size=-16384")
 _POOL = 16
 
 
@@ -85,11 +86,13 @@ def _sqlite_engine(url: URL) -> Engine:
     def connect() -> _Connection:
         con = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False, factory=_Connection)
         con.turns = turns
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=0"):
+        for pragma in _PRAGMAS:
             _patient(con, f"PRAGMA {pragma}")
         return con
 
-    engine = create_engine(url, creator=connect, pool_size=_POOL, max_overflow=_POOL, pool_timeout=WAIT_S)
+    # The connection that was used last comes first: the pages that it has in its cache are the newest.
+    pool = {"pool_size": _POOL, "max_overflow": _POOL, "pool_timeout": WAIT_S, "pool_use_lifo": True}
+    engine = create_engine(url, creator=connect, **pool)
     event.listen(engine, "begin", _begin)
     return engine
 
