@@ -224,6 +224,8 @@ def _discord(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
 
 
 def _slack(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    if "token" in options or "channel" in options:
+        return _slack_bot(name, options, secrets)
     return _chat("slack", name, f"[sinks.{name}]", options, secrets)
 
 
@@ -249,6 +251,31 @@ def _chat(kind: str, name: str, where: str, options: Options, secrets: KnownSecr
     if thread_id and not (thread_id.isascii() and thread_id.isdigit()):
         raise ConfigError(f"{where}: thread_id is not usable: expected the digits of a thread's id")
     return discord.DiscordSink(url, thread_id=thread_id, **more)
+
+
+def _slack_bot(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    from orchclient.sinks.address import checked_hook
+    from orchclient.sinks.slack_bot import API, CHANNEL, HOSTS, SlackBotSink
+
+    where = f"[sinks.{name}]"
+    refuse_unknown(where, options, ("token", "channel", "api_url", "public_url", "hosts", "allow_private", *_RULES))
+    token, channel = options.get("token"), str(options.get("channel", ""))
+    if not isinstance(token, Secret):
+        raise ConfigError(f"{where}: the app's token is missing: name a token_file or a token_env")
+    if not re.fullmatch(CHANNEL, channel):
+        raise ConfigError(f"{where}: channel is not usable: expected the id of a channel, such as C0123456789")
+    api_url, allow_private = str(options.get("api_url", API)), _flag(where, options, "allow_private")
+    hosts = {*HOSTS, *_texts(where, options, "hosts")}
+    return SlackBotSink(
+        lambda: token,
+        channel,
+        name=name,
+        api_url=checked_hook(f"{where} api_url", api_url, hosts, allow_private=allow_private),
+        public_url=str(options.get("public_url", "")),
+        rules=_noise_rules(where, options),
+        secrets=secrets,
+        allow_private=allow_private,
+    )
 
 
 def _noise_rules(where: str, options: Options) -> NoiseRules:

@@ -4,7 +4,7 @@ from orchclient.testing.faultplan import Fault
 from orchclient.testing.items import WRONG_DIGEST
 from orchclient.testing.orchestrator import ACK_PATH, EVENTS_PATH, INBOX_PATH
 from orchclient.testing.receiver import Receiver, SeenRequest
-from orchclient.testing.services import DiscordDouble, SlackDouble, WebhookDouble
+from orchclient.testing.services import DiscordDouble, SlackApiDouble, SlackDouble, WebhookDouble
 
 __all__ = [
     "ACK_PATH",
@@ -15,6 +15,7 @@ __all__ = [
     "Fault",
     "Receiver",
     "SeenRequest",
+    "SlackApiDouble",
     "SlackDouble",
     "WebhookDouble",
 ]

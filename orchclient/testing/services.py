@@ -307,6 +307,58 @@ class SlackDouble(Double):
         return HttpReply(200, {"Content-Type": "text/html"}, b"ok")
 
 
+class SlackApiDouble(Double):
+    """Slack's Web API with the two methods by which an app tells people: any channel, one token."""
+
+    path = "/api"
+    token = "xoxb-double-token-1234567890"  # noqa: S105
+    channel = "C0123456789"
+
+    @property
+    def api_url(self) -> str:
+        """Where the methods are."""
+        return self.webhook_url
+
+    def delete(self, shown: Shown) -> None:
+        """A person deletes a message."""
+        with self.changed:
+            shown.is_deleted = True
+
+    def answer(self, request: HttpRequest) -> HttpReply:
+        """Always 200; ``ok`` and ``error`` tell."""
+        payload = _object(request.body)
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return slack_error("invalid_auth")
+        if payload is None or payload.get("channel") != self.channel:
+            return slack_error("channel_not_found")
+        problem = slack_problem(payload)
+        if problem:
+            return slack_error(problem)
+        if request.url == f"{self.path}/chat.postMessage":
+            return self._ok(self._show(payload))
+        if request.url != f"{self.path}/chat.update":
+            return slack_error("unknown_method")
+        for shown in self.messages:
+            if _stamp(shown) == payload.get("ts") and not shown.is_deleted:
+                shown.payload = payload
+                shown.edited_s.append(time.monotonic())
+                return self._ok(shown)
+        return slack_error("message_not_found")
+
+    def _ok(self, shown: Shown) -> HttpReply:
+        body = {"ok": True, "channel": self.channel, "ts": _stamp(shown)}
+        return HttpReply(200, JSON, json.dumps(body).encode())
+
+
+def _stamp(shown: Shown) -> str:
+    return f"{shown.id[:10]}.{shown.id[-6:]}"
+
+
+def slack_error(word: str) -> HttpReply:
+    """An error of the Web API."""
+    return HttpReply(200, JSON, json.dumps({"ok": False, "error": word}).encode())
+
+
 def slack_problem(payload: dict[str, Any] | None) -> str:
     """Slack's word for what it refuses in a payload; empty for none."""
     if payload is None:
