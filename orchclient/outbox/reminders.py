@@ -17,7 +17,7 @@ from orchclient.core.envelope import TYPE_PREFIX
 from orchclient.core.events import EventType, NotificationPriority
 from orchclient.core.reminders import BELIEVED_US, Passing, Schedule, Waiting, said_of
 from orchclient.core.timestamps import microseconds_of
-from orchclient.outbox import journal
+from orchclient.outbox import journal, requests
 from orchclient.outbox.journal import Entry, Row
 from orchclient.outbox.retention import MyLook
 
@@ -74,7 +74,7 @@ def news(con: sqlite3.Connection, after_seq: int, schedule: Schedule, now_us: in
     to_seq = min(start + STEP, last_seq)
     entries = tuple(journal.of_types(con, _HEARD, start, to_seq))
     passed_us = _passing(known, now_us, last).passed_us
-    is_due = any(each.is_due(passed_us, schedule) or _is_over(each, now_us) for each in waiting(con))
+    is_due = any(each.is_due(passed_us, schedule) or _is_over(con, each, now_us) for each in waiting(con))
     return News(to_seq, to_seq >= last_seq, entries, is_due or to_seq - known.seq > FAR)
 
 
@@ -106,8 +106,7 @@ def look(
         if entry.seq > known.seq:  # another process may have been quicker
             age_us = min(max(now_us - entry.recorded_us, 0), since_look_us)
             _hear(con, entry, passing.passed_us - age_us)
-    over = [each.about for each in waiting(con) if _is_over(each, now_us)]
-    con.executemany("DELETE FROM reminders WHERE about = ?", [(about,) for about in over])
+    end(con, [each.about for each in waiting(con) if _is_over(con, each, now_us)])
     due = [each for each in waiting(con) if each.is_due(passing.passed_us, schedule)]
     recorded = sum(_remind(con, each, passing.passed_us, now_us, new_id()) for each in due)
     value = json.dumps((max(known.seq, found.to_seq), *astuple(passing)))
@@ -126,8 +125,12 @@ def _remind(con: sqlite3.Connection, before: Waiting, passed_us: int, now_us: in
     return bool(counted)
 
 
-def _is_over(each: Waiting, now_us: int) -> bool:
-    return each.deadline_us is not None and now_us >= each.deadline_us
+def _is_over(con: sqlite3.Connection, each: Waiting, now_us: int) -> bool:
+    """Whether its time is over, or people settled it; an answer is in no event until the agent takes it."""
+    if each.deadline_us is not None and now_us >= each.deadline_us:
+        return True
+    request = requests.by_id(con, each.about)
+    return request is not None and request.settled_us is not None
 
 
 # --- what begins a wait, and what ends it -------------------------------------------------------------------------

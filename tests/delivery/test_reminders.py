@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchclient import ConfigError, OrchestratorClient, config
+from orchclient.core.judging import RequestState
 from orchclient.core.reminders import NEVER, Passing, Schedule, said_of
 from orchclient.core.timestamps import instant
 from orchclient.delivery.reminding import Reminding
 from orchclient.destinations import named_for_escalation
-from orchclient.outbox import gaps, reminders
+from orchclient.outbox import gaps, reminders, requests
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 from orchclient.sinks.escalation import only_escalated
@@ -166,6 +167,18 @@ def test_what_is_over_is_not_notified_again(house: House, how: str) -> None:
     house.pass_s(24 * HOUR)
     assert house.numbers == [(1, 15)]
     assert house.outbox.query(reminders.waiting) == []
+
+
+@pytest.mark.parametrize("state", [RequestState.ANSWERED, RequestState.DECLINED])
+def test_what_people_settled_is_not_notified_again_although_the_agent_has_not_taken_it(
+    house: House, state: RequestState
+) -> None:
+    question, other = house.ask(), house.client.request_clarification("u", "Which?", "critical")
+    house.pass_s(16 * MINUTE)
+    assert house.outbox.write(lambda con: requests.settle(con, question.id, state, house.clock.us, "{}", "a1"))
+    house.pass_s(HOUR)
+    told = [(data["about"]["id"], data["number"]) for data in house.reminded]
+    assert sorted(told) == sorted([(question.id, 1), (other.id, 1), (other.id, 2)])
 
 
 def test_an_incident_that_opens_again_is_notified_anew(house: House) -> None:
