@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from orchclient.client import OrchestratorClient
+    from orchclient.core.answers import Answer, Responder
     from orchclient.core.errors import (
         ConfigError,
         InvalidEvent,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from orchclient.core.settled import Settled
     from orchclient.core.task_state import TaskState
     from orchclient.escalating import EscalationHandler
-    from orchclient.handles import Clarification, Completion, Escalation
+    from orchclient.handles import Clarification, Completion, Escalation, Review
+    from orchclient.people import Message
     from orchclient.recovery import recovering
     from orchclient.reporting import FlushReport
     from orchclient.task import Task
@@ -43,6 +45,10 @@ _HOMES = {
     "Clarification": "orchclient.handles",
     "Completion": "orchclient.handles",
     "Escalation": "orchclient.handles",
+    "Review": "orchclient.handles",
+    "Answer": "orchclient.core.answers",
+    "Responder": "orchclient.core.answers",
+    "Message": "orchclient.people",
     "EscalationHandler": "orchclient.escalating",
     "recovering": "orchclient.recovery",
     "FlushReport": "orchclient.reporting",
@@ -57,6 +63,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
     "Clarification",
     "Completion",
     "ConfigError",
@@ -64,6 +71,7 @@ __all__ = [
     "EscalationHandler",
     "FlushReport",
     "InvalidEvent",
+    "Message",
     "NotificationPriority",
     "OrchClientError",
     "OrchestratorClient",
@@ -72,6 +80,8 @@ __all__ = [
     "OutboxFull",
     "OutboxUnsafe",
     "Receipt",
+    "Responder",
+    "Review",
     "Settled",
     "Task",
     "TaskState",

@@ -20,10 +20,14 @@ from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
 from orchclient.core.exceptions import error_type_of, mark_escalated, message_of, traceback_of
 from orchclient.core.ids import checked_id
 from orchclient.core.incidents import checked_key
+from orchclient.core.judging import RequestKind
 from orchclient.core.task_state import TaskState
 from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock, SystemClock
-from orchclient.handles import Clarification, Completion, Escalation
+from orchclient.handles import Clarification, Completion, Escalation, Review
+from orchclient.outbox.inbox import Received
+from orchclient.outbox.requests import Request
+from orchclient.people import People
 from orchclient.recorder import Recorder
 from orchclient.reporting import FlushReport, OutboxReport, SinkReport
 from orchclient.sinks.sink import AnySink
@@ -103,6 +107,7 @@ class OrchestratorClient:
             always_synced=not background,
             traceparent=parent,
         )
+        self._people = People(self._recorder, self._station, self._clock)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_station"):
@@ -135,7 +140,7 @@ class OrchestratorClient:
 
     def task(self, task_id: str) -> Task:
         """A handle whose verbs need no task id; as a context manager it starts the task and escalates exceptions."""
-        return Task(self, task_id, self._clock)
+        return Task(self, task_id, self._clock, self._people)
 
     # --- ask ------------------------------------------------------------------------------------------------------
 
@@ -162,7 +167,8 @@ class OrchestratorClient:
         :param key: names the question within the task, so that asking again is recognised; else its content does.
 
         Asked again, also by a later process, it is the same question: the handle is that of the first, and nothing is
-        recorded, unless it was withdrawn. Durable afterwards: the question, against power loss.
+        recorded, unless it was withdrawn, or expired without a default. A ``key`` that was used for the task names
+        the first question, whatever is asked with it now. Durable afterwards: the question, against power loss.
         """
         event_id = self._recorder.new_id()
         draft = verbs.clarification_request(
@@ -179,7 +185,26 @@ class OrchestratorClient:
             key,
         )
         asked = self._recorder.record_question(draft, event_id)
-        return Clarification(Receipt(asked.id, asked.seq, asked.asked_us), task_id, self._recorder)
+        return self._clarification(asked)
+
+    def clarification(self, clarification_id: str) -> Clarification | None:
+        """A question that was asked, by its id, also by an earlier process; None when it is not known here."""
+        asked = self._people.request(clarification_id)
+        return self._clarification(asked) if asked and asked.kind is RequestKind.QUESTION else None
+
+    def open_clarifications(self) -> tuple[Clarification, ...]:
+        """This agent's questions that wait for a person, oldest first, those of earlier processes included."""
+        return tuple(map(self._clarification, self._people.open_questions()))
+
+    def inbox(self, after: int = 0, task_id: str | None = None) -> tuple[Received, ...]:
+        """What came back, as it came: a thousand items behind the place ``after`` (``n``), with each one's verdict.
+
+        Data of other people with where it came from; nothing here was acted upon but answers to what was asked.
+        """
+        return self._people.received(after, task_id)
+
+    def _clarification(self, asked: Request) -> Clarification:
+        return Clarification(Receipt(asked.id, asked.seq, asked.asked_us), asked.task, self._people)
 
     # --- hand in --------------------------------------------------------------------------------------------------
 
@@ -203,7 +228,14 @@ class OrchestratorClient:
         event_id = self._recorder.new_id()
         draft = verbs.completion_report(event_id, task_id, pr_url, test_results, artifacts, review)
         record = self._recorder.record_result if review else self._recorder.record
-        return Completion(record(draft, event_id), draft.data["quality_score"])
+        receipt = record(draft, event_id)
+        waits = Review(event_id, task_id, self._people) if review else None
+        return Completion(receipt, draft.data["quality_score"], waits)
+
+    def review(self, event_id: str) -> Review | None:
+        """A result that was handed in for review, by its event's id, also by an earlier process; None when unknown."""
+        asked = self._people.request(event_id)
+        return Review(asked.id, asked.task, self._people) if asked and asked.kind is RequestKind.REVIEW else None
 
     # --- call for help --------------------------------------------------------------------------------------------
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from orchclient.core import verbs
+from orchclient.core.answers import Answer
 from orchclient.core.events import NotificationPriority, Receipt
 from orchclient.core.incidents import Incident
+from orchclient.core.judging import RequestState
+from orchclient.people import People
 from orchclient.recorder import Recorder
 
 
@@ -16,16 +18,70 @@ class Clarification:
 
     receipt: Receipt
     task_id: str
-    _recorder: Recorder = field(repr=False, eq=False)
+    _people: People = field(repr=False, eq=False)
 
     @property
     def id(self) -> str:
         """The question's id, on the wire ``clarification_id``."""
         return self.receipt.event_id
 
+    @property
+    def state(self) -> RequestState:
+        """Where it stands: open, seen, answered, declined, expired or withdrawn."""
+        return self._people.state(self.id)
+
+    @property
+    def answer(self) -> Answer | None:
+        """What was decided, None while nothing is. That the agent has it is recorded the first time, durably."""
+        return self._people.take(self.id)
+
+    @property
+    def late_answers(self) -> tuple[Answer, ...]:
+        """Valid answers that came when it was settled already: kept and marked, they change nothing."""
+        return self._people.late_answers(self.id)
+
+    def wait(self, timeout: float | None = None) -> Answer | None:
+        """The answer as soon as it is there; None when ``timeout`` seconds passed, or when it was withdrawn.
+
+        None settles nothing: the question stays open, and can be waited for again, by a later process too. A deadline
+        that passes is an answer of its own: ``outcome`` is ``expired``, never a person's no. Without ``timeout`` it
+        waits until it is settled. Delivers and polls meanwhile, with ``background=False`` too. Raises ``OutboxError``.
+        """
+        return self._people.wait(self.id, timeout)
+
     def withdraw(self, reason: str = "no longer needed") -> Receipt | None:
         """Tell people that the question needs no answer any more; None when it was settled before."""
-        return self._recorder.record_withdrawal(verbs.clarification_withdrawal(self.task_id, self.id, reason), self.id)
+        return self._people.withdraw(self.task_id, self.id, reason)
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@frozen
+class Review:
+    """A result on which a person must decide. ``id`` is that of the completion's event."""
+
+    id: str
+    task_id: str
+    _people: People = field(repr=False, eq=False)
+
+    @property
+    def state(self) -> RequestState:
+        """Where it stands: open, answered (see ``decision``), declined or expired."""
+        return self._people.state(self.id)
+
+    @property
+    def decision(self) -> Answer | None:
+        """What was decided, None while nothing is: ``outcome``, ``comment``, ``responder``.
+
+        The first time, the task's state follows, durably: approved gives ``approved``, changes_requested
+        ``in_progress``, rejected ``failed``.
+        """
+        return self._people.take(self.id)
+
+    def wait(self, timeout: float | None = None) -> Answer | None:
+        """The decision as soon as it is there; None when ``timeout`` seconds passed. See ``Clarification.wait``."""
+        return self._people.wait(self.id, timeout)
 
     def __bool__(self) -> bool:
         return True
@@ -37,6 +93,8 @@ class Completion:
 
     receipt: Receipt
     quality_score: float
+    review: Review | None = None
+    """What a person decides, when ``review=True`` was asked for."""
 
     @property
     def event_id(self) -> str:

@@ -50,7 +50,7 @@ class Recorder:
         always_synced: bool,
         traceparent: str | None = None,
     ) -> None:
-        self._agent_id = agent_id
+        self.agent_id = agent_id
         self._station = station
         self._clock = clock
         self._max_bytes = settings.max_event_bytes
@@ -82,7 +82,7 @@ class Recorder:
         stored = body.encode()
         if len(stored) > self._max_bytes:
             raise self._too_large(len(stored), draft)
-        event = Event(event_id, task_id, self._agent_id, type_, priority, now_us, crc32(stored), body)
+        event = Event(event_id, task_id, self.agent_id, type_, priority, now_us, crc32(stored), body)
         seq = self._station.record(event, draft.status, draft.synced or self._synced)
         return Receipt(event_id, seq, now_us)
 
@@ -105,17 +105,17 @@ class Recorder:
             latest = incidents.by_first(con, incident.first_id) or incident
             if not incidents.resolve(con, latest, now_us):
                 return None
-            event = self._event(resolution(latest, note), event_id, now_us)
+            event = self.event(resolution(latest, note), event_id, now_us)
             return Receipt(event_id, record(event, None), now_us)
 
-        self._event(resolution(incident, note), event_id, now_us)  # what is wrong with it is told outside
+        self.event(resolution(incident, note), event_id, now_us)  # what is wrong with it is told outside
         return self._station.compose(work, event_id)
 
     def record_question(self, draft: Draft, event_id: str) -> Request:
         """Store a question, or find that it was asked before: by its key within the task, else by its content."""
         data, now_us = draft.data, self._clock.now_us()
         deadline, default = data.get("deadline"), data.get("default")
-        event = self._event(draft, event_id, now_us)
+        event = self.event(draft, event_id, now_us)
         asked = Request(
             event_id,
             RequestKind.QUESTION,
@@ -128,7 +128,7 @@ class Recorder:
             event.priority,
             now_us,
             microseconds(datetime.fromisoformat(deadline)) if deadline else None,
-            None if default is None else encode(default),
+            None if default is None else encode(_by_question(default, data["questions"])),
         )
 
         def work(con: sqlite3.Connection, record: Recording) -> Request:
@@ -140,7 +140,7 @@ class Recorder:
     def record_result(self, draft: Draft, event_id: str) -> Receipt:
         """Store a result on which a person must decide."""
         now_us = self._clock.now_us()
-        event = self._event(draft, event_id, now_us)
+        event = self.event(draft, event_id, now_us)
         asked = Request(event_id, RequestKind.REVIEW, 0, "", event.task, event.agent, None, "", event.priority, now_us)
 
         def work(con: sqlite3.Connection, record: Recording) -> Request:
@@ -152,7 +152,7 @@ class Recorder:
     def record_withdrawal(self, draft: Draft, request_id: str) -> Receipt | None:
         """Store that a question needs no answer any more; None when it was settled before, and nothing is stored."""
         event_id, now_us = self.new_id(), self._clock.now_us()
-        event = self._event(draft, event_id, now_us)
+        event = self.event(draft, event_id, now_us)
 
         def work(con: sqlite3.Connection, record: Recording) -> Receipt | None:
             is_open = requests.settle(con, request_id, RequestState.WITHDRAWN, now_us)
@@ -168,13 +168,13 @@ class Recorder:
         def work(con: sqlite3.Connection, record: Recording) -> tuple[Receipt, Incident]:
             incident = counted(con)
             incidents.note(con, incident)
-            seq = record(self._event(draft, event_id, now_us, incident.members), draft.status)
+            seq = record(self.event(draft, event_id, now_us, incident.members), draft.status)
             return Receipt(event_id, seq, now_us), incident
 
-        self._event(draft, event_id, now_us, first.repeated(event_id).members)  # its size is refused outside
+        self.event(draft, event_id, now_us, first.repeated(event_id).members)  # its size is refused outside
         return self._station.compose(work, event_id) or (Receipt(event_id, 0, now_us), first)
 
-    def _event(self, draft: Draft, event_id: str, now_us: int, more: str = "") -> Event:
+    def event(self, draft: Draft, event_id: str, now_us: int, more: str = "") -> Event:
         """A draft as the journal keeps it, with ``more`` members behind its own."""
         task_id = draft.task_id
         lane = (self._lanes.get(task_id) if type(task_id) is str else None) or self._new_lane(task_id)
@@ -188,10 +188,10 @@ class Recorder:
         stored = body.encode()
         if len(stored) > self._max_bytes:
             raise self._too_large(len(stored), draft)
-        return Event(event_id, task_id, self._agent_id, draft.type, draft.priority, now_us, crc32(stored), body)
+        return Event(event_id, task_id, self.agent_id, draft.type, draft.priority, now_us, crc32(stored), body)
 
     def _new_lane(self, task_id: str) -> Lane:
-        lane = lane_of(checked_id("task_id", task_id), self._agent_id)
+        lane = lane_of(checked_id("task_id", task_id), self.agent_id)
         self._secrets.refuse_in("task_id", task_id)
         if len(self._lanes) >= KNOWN_LANES:
             self._lanes.clear()
@@ -218,6 +218,10 @@ class Recorder:
             f"makes the event {size:,} bytes, {self._max_bytes:,} at most: keep the large part elsewhere and pass "
             "a link, or raise the setting max_event_bytes (1,048,576 at most)",
         )
+
+
+def _by_question(default: Any, questions: list[dict[str, Any]]) -> dict[str, str]:
+    return default if isinstance(default, dict) else {each["id"]: default for each in questions}
 
 
 def _added(con: sqlite3.Connection, asked: Request, seq: int) -> Request:

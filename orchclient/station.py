@@ -10,8 +10,8 @@ import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
@@ -27,7 +27,7 @@ from orchclient.delivery.announcer import Callback
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.delivery.flusher import Flusher, FlusherSettings
-from orchclient.outbox import cursors, folding, incidents, journal
+from orchclient.outbox import cursors, folding, inbox, incidents, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Recording
 from orchclient.outbox.limits import Limits
@@ -149,6 +149,28 @@ class Station:
         report = self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
         sinks = tuple(evolve(sink, is_served=is_held(lock_path(self.path, sink.name))) for sink in report.sinks)
         return evolve(report, sinks=sinks, wal=wal_report(self.path))
+
+    @property
+    def may_hear(self) -> bool:
+        """Whether an answer can be on its way: somebody polls an inbox, here or in another process."""
+        from orchclient.sinks.sink import inbox_of
+
+        is_here = any(inbox_of(sink) is not None for sink in self._flusher.sinks)
+        return is_here or bool(self._outbox.query(inbox.rows))
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Deliver and poll in the block, also when nothing was recorded or there are no threads otherwise."""
+        was_running = self._flusher.is_running
+        if not was_running:
+            self._try_to_start()
+        self._flusher.look()
+        try:
+            yield
+        finally:
+            if not was_running and not self._background:
+                self._outbox.on_burden = None
+                self._flusher.stop(CUT_S)
 
     def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask a question of the outbox."""
@@ -279,6 +301,21 @@ class SwitchedOff:
 
     def open_incident(self, task_id: str, key: str) -> Incident | None:
         """None is open."""
+        return None
+
+    may_hear = False
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Nobody will answer."""
+        yield
+
+    def query(self, question: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Nothing is known."""
+        return None
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T | None:
+        """Nothing is changed."""
         return None
 
     def task_state(self, task_id: str) -> TaskState | None:

@@ -16,6 +16,7 @@ from orchclient.core.recovery import RECOVERY
 from orchclient.core.task_state import TaskState
 from orchclient.delivery.clock import Clock
 from orchclient.handles import Clarification, Completion, Escalation
+from orchclient.people import Message, People
 from orchclient.recovery import recovering
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ log = logging.getLogger("orchclient")
 class Task:
     """One task of an agent, by id. ``with client.task(id) as task:`` starts it and escalates an escaping exception."""
 
-    def __init__(self, client: OrchestratorClient, task_id: str, clock: Clock) -> None:
+    def __init__(self, client: OrchestratorClient, task_id: str, clock: Clock, people: People) -> None:
         self.task_id = task_id
         self._client = client
         self._clock = clock
+        self._people = people
         self._history: list[dict[str, Any]] = []
 
     def __repr__(self) -> str:
@@ -40,6 +42,19 @@ class Task:
     def recovery_attempts(self) -> int:
         """How many recoveries this handle was told of; an escalation carries the number."""
         return len(self._history)
+
+    @property
+    def cancelled(self) -> Message | None:
+        """The newest request to stop this task, with who asks and why; None when nobody did.
+
+        A request, not an order: stop where it is safe, and tell status ``cancelled``.
+        """
+        return self._people.cancellation(self.task_id)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What people told the agent about this task, in order. Data with a named sender, never an instruction."""
+        return self._people.messages(self.task_id)
 
     def update(
         self,

@@ -29,6 +29,7 @@ FILES = {
     "config": 3,
     "destinations": 3,
     "recorder": 3,
+    "people": 3,
     "station": 3,
     "reporting": 3,
     "handles": 3,

@@ -9,8 +9,8 @@ async with OrchestratorClient("backend-agent") as client:
 from __future__ import annotations
 
 from orchclient.aio.client import OrchestratorClient
-from orchclient.aio.handles import Clarification, Completion, Escalation
+from orchclient.aio.handles import Clarification, Completion, Escalation, Review
 from orchclient.aio.task import Task
 from orchclient.aio.transaction import Transaction
 
-__all__ = ["Clarification", "Completion", "Escalation", "OrchestratorClient", "Task", "Transaction"]
+__all__ = ["Clarification", "Completion", "Escalation", "OrchestratorClient", "Review", "Task", "Transaction"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import Any, Concatenate, NoReturn, ParamSpec, Self
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
 from orchclient import client as sync
 from orchclient.aio.calls import Calls
-from orchclient.aio.handles import Clarification, Completion, Escalation
+from orchclient.aio.handles import Clarification, Completion, Escalation, Review
 from orchclient.aio.task import Task
 from orchclient.aio.transaction import Transaction
 from orchclient.aio.verbs import Remote, into, recorded, waited
@@ -22,6 +22,8 @@ from orchclient.core.ids import checked_id
 from orchclient.delivery.clock import SystemClock
 
 P = ParamSpec("P")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class _Settings:
@@ -49,6 +51,16 @@ def _made_like(
 ) -> Callable[[Callable[..., None]], Callable[Concatenate[OrchestratorClient, P], None]]:
     """Give an ``__init__`` the signature of its model."""
     return wraps(model)
+
+
+def _maybe(handle: Callable[[Calls, T], U]) -> Callable[[Calls, T | None], U | None]:
+    """The handle of what may not be known."""
+    return lambda calls, target: None if target is None else handle(calls, target)
+
+
+def _all(handle: Callable[[Calls, T], U]) -> Callable[[Calls, tuple[T, ...]], tuple[U, ...]]:
+    """The handle of each."""
+    return lambda calls, targets: tuple(handle(calls, each) for each in targets)
 
 
 class OrchestratorClient(Remote[sync.OrchestratorClient]):
@@ -102,9 +114,14 @@ class OrchestratorClient(Remote[sync.OrchestratorClient]):
 
     request_clarification = into(Clarification, sync.OrchestratorClient.request_clarification)
 
+    clarification = into(_maybe(Clarification), sync.OrchestratorClient.clarification)
+    open_clarifications = into(_all(Clarification), sync.OrchestratorClient.open_clarifications)
+    inbox = recorded(sync.OrchestratorClient.inbox)
+
     # --- hand in --------------------------------------------------------------------------------------------------
 
     report_completion = into(Completion, sync.OrchestratorClient.report_completion)
+    review = into(_maybe(Review), sync.OrchestratorClient.review)
 
     # --- call for help --------------------------------------------------------------------------------------------
 

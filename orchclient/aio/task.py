@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from orchclient.aio.verbs import Remote, into, recorded
 from orchclient.core.backoff import Backoff
 from orchclient.core.recovery import RECOVERY
 from orchclient.delivery.clock import Clock
+from orchclient.people import Message
 from orchclient.recovery import recovering
 
 
@@ -46,6 +47,16 @@ class Task(Remote[sync.Task]):
     def recovery_attempts(self) -> int:
         """How many recoveries this handle was told of; an escalation carries the number."""
         return self._sync.recovery_attempts if self._sync else 0
+
+    @property
+    def cancelled(self) -> Coroutine[Any, Any, Message | None]:
+        """The newest request to stop this task: ``await task.cancelled``."""
+        return self._calls.run(lambda: self._target().cancelled)
+
+    @property
+    def messages(self) -> Coroutine[Any, Any, tuple[Message, ...]]:
+        """What people told the agent about this task: ``await task.messages``."""
+        return self._calls.run(lambda: self._target().messages)
 
     update = recorded(sync.Task.update)
     progress = recorded(sync.Task.progress)

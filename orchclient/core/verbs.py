@@ -138,6 +138,18 @@ def clarification_withdrawal(task_id: str, clarification_id: str, reason: str) -
     return Draft(EventType.CLARIFICATION_WITHDRAWN, task_id, members_text(data))
 
 
+def clarification_consumption(task_id: str, clarification_id: str, answer_id: str, answer: Mapping[str, Any]) -> Draft:
+    """The agent has the answer. One that was given on the host goes with it: nobody else knows it."""
+    data: Data = {"clarification_id": clarification_id, "answer_id": answer_id}
+    if answer.get("channel") == CLI_CHANNEL:
+        data["answer"] = dict(answer)
+    return Draft(EventType.CLARIFICATION_CONSUMED, task_id, members_text(data))
+
+
+CLI_CHANNEL = "cli"
+"""The channel of what ``orchclient answer`` was told."""
+
+
 def completion_report(
     event_id: str,
     task_id: str,

@@ -171,6 +171,20 @@ def received(
     return [Received(*row) for row in found.fetchall()]
 
 
+def told(con: sqlite3.Connection, task: str, type_: str, most: int) -> list[Received]:
+    """The last words of one type to a task, in order."""
+    found = con.execute(
+        f"SELECT n, {_ITEM} FROM inbox WHERE task = ? AND type = ? AND verdict = 'told' ORDER BY n DESC LIMIT ?",
+        (task, type_, most),
+    )
+    return [Received(*row) for row in reversed(found.fetchall())]
+
+
+def keep(con: sqlite3.Connection, item: dict[str, Any], now_us: int) -> Received | None:
+    """Keep and judge one item that came by no poll, as from a person on this host; None for one that is known."""
+    return _received(con, item, now_us)
+
+
 def count_unreadable(con: sqlite3.Connection) -> int:
     """How many items break their schema: somebody should tell the orchestrator's people."""
     return int(con.execute("SELECT count(*) FROM inbox WHERE verdict = 'unreadable'").fetchone()[0])

@@ -93,12 +93,16 @@ def by_id(con: sqlite3.Connection, request_id: str) -> Request | None:
 
 
 def same_question(con: sqlite3.Connection, task: str, key: str | None, digest: str) -> Request | None:
-    """The newest question of a task with this key, or without one with this content, unless it was withdrawn."""
+    """The newest question of a task with this key, or without one with this content.
+
+    One that was withdrawn, or expired without a default, has no answer to give: asked again, it is a new one.
+    """
     column, value = ("key", key) if key is not None else ("digest", digest)
     return _found(
         con.execute(
             f"SELECT {_COLUMNS} FROM requests WHERE task = ? AND {column} = ? AND kind = 'question' "
-            "AND state <> 'withdrawn' AND (? IS NOT NULL OR key IS NULL) ORDER BY asked_us DESC, seq DESC LIMIT 1",
+            "AND state <> 'withdrawn' AND NOT (state = 'expired' AND fallback IS NULL) "
+            "AND (? IS NOT NULL OR key IS NULL) ORDER BY asked_us DESC, seq DESC LIMIT 1",
             (task, value, key),
         )
     )
@@ -158,15 +162,15 @@ def next_deadline_us(con: sqlite3.Connection) -> int | None:
     return deadline_us
 
 
-def settle_overdue(con: sqlite3.Connection, now_us: int) -> list[str]:
+def settle_overdue(con: sqlite3.Connection, now_us: int, grace_us: int = GRACE_US) -> list[str]:
     """Settle as expired what is open past its deadline, once no answer given in time can be on its way; the ids.
 
-    That is: when a poll that began after the deadline brought nothing more, or ten seconds after it.
+    That is: when a poll that began after the deadline brought nothing more, or ``grace_us`` after it.
     """
     overdue = con.execute(
         f"SELECT id FROM requests WHERE {_OPEN} AND deadline_us <= ?1 AND (deadline_us <= ?1 - ?2 OR EXISTS ("
         "SELECT 1 FROM inbox_cursors c WHERE c.source = requests.source AND c.polled_us >= requests.deadline_us))",
-        (now_us, GRACE_US),
+        (now_us, grace_us),
     ).fetchall()
     return [row[0] for row in overdue if settle(con, row[0], RequestState.EXPIRED, now_us)]
 

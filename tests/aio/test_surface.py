@@ -15,6 +15,7 @@ PAIRS = [
     (task.Task, aio.Task),
     (handles.Clarification, aio.Clarification),
     (handles.Completion, aio.Completion),
+    (handles.Review, aio.Review),
     (handles.Escalation, aio.Escalation),
 ]
 BLOCKS = {"task", "transaction", "recovering"}
