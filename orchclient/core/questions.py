@@ -86,11 +86,25 @@ def _check(form: dict[str, Any], number: int) -> None:
     options = form.get("options")
     if options is not None:
         form["options"] = options = _checked_options(options, path)
+    else:
+        _refuse_secret(form["text"], path)
     recommended = form.get("recommended")
     if recommended is not None and not _is_text(recommended, limits.OPTION_CHARS):
         raise InvalidEvent("recommended", f"must be text of 1 to {limits.OPTION_CHARS:,} characters", path)
     if recommended is not None and options and recommended not in options:
         raise InvalidEvent("recommended", f"is {encode(str(recommended))}, which is not among the options", path)
+
+
+def _refuse_secret(text: str, path: str) -> None:
+    from orchclient.core.asking_secrets import secret_asked_for  # its patterns take a while; only agents pay that ask
+
+    if secret := secret_asked_for(text):
+        raise InvalidEvent(
+            "questions",
+            f"asks a person for a secret ({secret}): answers pass through chats and stay in records. Ask where it is "
+            "to be read from instead; if it asks for none, give options to choose from",
+            path,
+        )
 
 
 def _checked_options(options: object, path: str) -> list[str]:
