@@ -20,6 +20,7 @@ from orchclient.core.errors import ConfigError, OrchClientError
 _COMMANDS = {
     "demo": ("orchclient.cli.demo", "Show the whole thing at work on this machine, in a few seconds."),
     "status": ("orchclient.cli.status", "What waits, what was delivered, what is dead, and why."),
+    "answer": ("orchclient.cli.answer", "What waits for a person, and answering it here."),
     "flush": ("orchclient.cli.flush", "Deliver what is due now."),
     "retry": ("orchclient.cli.retry", "Send dead letters again."),
     "resend": ("orchclient.cli.resend", "Send again what a receiver lost."),

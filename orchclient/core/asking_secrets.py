@@ -13,7 +13,8 @@ _WORDS = (
     r"passwords?|pass-?phrases?|passcodes?|api[ _-]?keys?|(?:access|auth|bearer|refresh|personal access|api|deploy|bot"
     r"|session|github|gitlab|slack|discord) tokens?|secret(?:[ _-](?:access[ _-])?keys?|[ _-]tokens?)?"
     r"|private keys?|ssh keys?|signing keys?|encryption keys?|(?:login )?credentials|pin(?: code)?|otp"
-    r"|one[- ]time (?:code|password)s?|2fa codes?|mfa codes?|recovery codes?|webhook url|seed phrase|card number|cvv|tokens?"
+    r"|one[- ]time (?:code|password)s?|2fa codes?|mfa codes?|recovery codes?|webhook url|seed phrase"
+    r"|card number|cvv|tokens?"
 )
 _WANTS = (
     r"what(?:'s|\s+is|\s+are)|which\s+(?=\S)|give|send|provide|paste|share|enter|tell|type\s+in|supply|post|dm|hand\s+over"

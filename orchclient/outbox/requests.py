@@ -92,6 +92,16 @@ def by_id(con: sqlite3.Connection, request_id: str) -> Request | None:
     return _found(con.execute(f"SELECT {_COLUMNS} FROM requests WHERE id = ?", (request_id,)))
 
 
+def beginning(con: sqlite3.Connection, prefix: str) -> list[Request]:
+    """Requests whose id begins so, open ones first, two at most."""
+    rows = con.execute(
+        f"SELECT {_COLUMNS} FROM requests WHERE substr(id, 1, length(?1)) = ?1 ORDER BY settled_us IS NOT NULL, id "
+        "LIMIT 2",
+        (prefix,),
+    )
+    return [Request(*row) for row in rows.fetchall()]
+
+
 def same_question(con: sqlite3.Connection, task: str, key: str | None, digest: str) -> Request | None:
     """The newest question of a task with this key, or without one with this content.
 
