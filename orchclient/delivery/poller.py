@@ -42,6 +42,7 @@ class Poller:
         *,
         deadline_s: float,
         redact: Redact,
+        overtaken: Callable[[], None],
     ) -> None:
         self._outbox = outbox
         self._sink = sink
@@ -51,6 +52,7 @@ class Poller:
         self._epoch = epoch
         self._deadline_s = deadline_s
         self._redact = redact
+        self._overtaken = overtaken  # told when the epoch is over: another process polls, or the files were replaced
         self._waker = Waker()
         self._is_hinted = False
         self._stopping = threading.Event()
@@ -113,7 +115,8 @@ class Poller:
             while not self._stopping.is_set():
                 self._waker.sleep(self._step_safely(worker))
         except StaleEpoch:
-            log.info("sink %s: another process polls its inbox now", self._sink)
+            log.info("sink %s: its inbox is polled under another epoch", self._sink)
+            self._overtaken()
         finally:
             transport = self._transport
             if transport is not None and not self._is_forgotten:

@@ -64,6 +64,7 @@ class Runner:
         self._worker: Worker | None = None
         self._poller: Poller | None = None
         self._hurried = False
+        self._has_lost_epoch = False
         self._stands_by = False
         self._has_turned = False
         self._thread: threading.Thread | None = None
@@ -173,8 +174,16 @@ class Runner:
         self._step_down()
         return AFTER_ERROR_S
 
+    def _lose_epoch(self) -> None:
+        """The poller found that the epoch is over: stand again, and begin another one if elected."""
+        self._has_lost_epoch = True
+        self.waker.call()
+
     def _step(self) -> float | None:
         """One turn if elected; seconds to sleep until the next step."""
+        if self._has_lost_epoch:
+            self._has_lost_epoch = False
+            self._step_down()
         worker = self._worker or self._stand()
         if worker is None or self._stopping.is_set():
             return STAND_AGAIN_S
@@ -215,6 +224,7 @@ class Runner:
                     epoch,
                     deadline_s=self._deadline_s,
                     redact=self._redact,
+                    overtaken=self._lose_epoch,
                 )
             self._wire = self.sink if is_direct(self.sink) else self._make_transport()
         self._worker = make_worker(

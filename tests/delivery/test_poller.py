@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from orchclient import OrchestratorClient
+from orchclient.outbox import leadership
+from orchclient.outbox.leadership import Holder
 from orchclient.sinks.orchestrator import OrchestratorSink
 from orchclient.testing import ACK_PATH, INBOX_PATH, Fault, Receiver
-from tests.delivery.inbox_bench import open_question, stored_ids
+from tests.delivery.inbox_bench import kept, open_question, outbox_of, stored_ids
 
 LONG = 10.0
 SOON = 2.0
@@ -87,6 +89,30 @@ class TestArriving:
         with client_of(outbox_path, receiver) as second:
             second.update_task_status("task-1", "in_progress")
             assert eventually(lambda: item["id"] in stored_ids(second))
+
+    def test_polling_goes_on_when_the_files_were_replaced(
+        self, client: OrchestratorClient, receiver: Receiver, outbox_path: Path
+    ) -> None:
+        question = open_question(client)
+        assert receiver.wait_for_requests(1, LONG, INBOX_PATH)
+        for file in outbox_path.parent.glob("outbox.db*"):
+            if file.suffix in (".db", ".db-wal", ".db-shm"):
+                file.unlink()
+        client.update_task_status("task-1", "in_progress")
+        receiver.message("task-1", "ends the poll under the old epoch")
+        receiver.answer(question, "yes")
+        assert eventually(lambda: "accepted" in [item.verdict for item in kept(client)])
+
+    def test_polling_goes_on_under_a_new_epoch_when_the_old_one_is_over(
+        self, client: OrchestratorClient, receiver: Receiver
+    ) -> None:
+        """Nothing is recorded meanwhile, so that only the poller can notice."""
+        open_question(client)
+        assert receiver.wait_for_requests(1, LONG, INBOX_PATH)
+        assert client.flush(LONG)
+        outbox_of(client).write(lambda con: leadership.begin_epoch(con, "orchestrator", Holder(1, "host", "other", 0)))
+        item = receiver.message("task-1", "ends the poll under the old epoch")
+        assert eventually(lambda: item["id"] in stored_ids(client))
 
 
 class TestEnding:
