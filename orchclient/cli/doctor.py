@@ -121,7 +121,7 @@ def _delivery(report: OutboxReport) -> Iterator[Finding]:
             yield Finding("warning", f"{sink.name}: {sink.dead} dead events", "Look: orchclient list --state dead")
         yield from _inbox(sink)
     if report.unreadable_items:
-        what = f"{report.unreadable_items} items of the inbox break their schema and count for nothing"
+        what = f"Items of the inbox that break their schema and count for nothing: {report.unreadable_items}"
         yield Finding("warning", what, "Tell whoever runs the orchestrator.")
 
 

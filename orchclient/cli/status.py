@@ -142,9 +142,9 @@ def _advice(report: OutboxReport, settings: config.Settings, configured: tuple[s
     for sink in report.sinks:
         lines += _trouble(sink)
     if report.open_requests:
-        lines.append(f"{plural(report.open_requests, 'request')} wait for a person")
+        lines.append(f"Waiting for a person: {plural(report.open_requests, 'request')}")
     if report.unreadable_items:
-        lines.append(f"{plural(report.unreadable_items, 'item')} of the inbox cannot be read, and count for nothing")
+        lines.append(f"Items of the inbox that cannot be read and count for nothing: {report.unreadable_items}")
     lines += _held(report)
     return ["\n".join(lines)] if lines else []
 

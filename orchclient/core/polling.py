@@ -72,6 +72,7 @@ class Pace:
     started_s: float | None = None  # the last poll
     has_more: bool = False
     is_hinted: bool = False  # a reply to a batch said that items wait
+    is_throttled: bool = False  # the receiver said when to come back
 
     def starting(self, now_s: float) -> Pace:
         """A poll starts: what was hinted before it is asked for by it."""
@@ -81,11 +82,25 @@ class Pace:
         """Items wait, a reply to a batch said."""
         return evolve(self, is_hinted=True)
 
+    def hurried(self) -> Pace:
+        """Somebody asks to try now; what the receiver throttled stays so."""
+        if self.is_throttled or self.state is InboxState.POLLING:
+            return self
+        return evolve(self, not_before_s=0.0, is_hinted=True)
+
     def after(self, heard: Heard, now_s: float, jitter: float) -> Pace:
         """The pace after a poll, or an acknowledgement."""
         if heard.state is InboxState.POLLING:
             has_more = heard.page is not None and heard.page.has_more
-            return evolve(self, state=heard.state, reason="", failures=0, not_before_s=now_s, has_more=has_more)
+            return evolve(
+                self,
+                state=heard.state,
+                reason="",
+                failures=0,
+                not_before_s=now_s,
+                has_more=has_more,
+                is_throttled=False,
+            )
         failures = self.failures + 1 if heard.state is self.state else 1
         floor_s = bounded_wait_s(heard.retry_after_s)
         is_outage = heard.state is InboxState.WAITING
@@ -97,6 +112,7 @@ class Pace:
             failures=failures,
             not_before_s=now_s + delay_s,
             has_more=False,
+            is_throttled=floor_s > 0,
             is_hinted=self.is_hinted or is_outage,  # what was asked for has not come
         )
 

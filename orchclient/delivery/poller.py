@@ -54,7 +54,7 @@ class Poller:
         self._redact = redact
         self._overtaken = overtaken  # told when the epoch is over: another process polls, or the files were replaced
         self._waker = Waker()
-        self._is_hinted = False
+        self._is_hinted = self._is_hurried = False
         self._stopping = threading.Event()
         self._is_forgotten = False
         self._transport: Transport | None = None
@@ -71,7 +71,12 @@ class Poller:
     def look(self, *, items_wait: bool = False) -> None:
         """Something was asked, or, with ``items_wait``, a reply to a batch said that there is something to fetch."""
         self._is_hinted = self._is_hinted or items_wait
-        self._waker.wake()
+        self._waker.call()
+
+    def hurry(self) -> None:
+        """Try now what waits for a back-off or a probe."""
+        self._is_hurried = True
+        self._waker.call()
 
     def ask_to_stop(self) -> None:
         """Cut the poll under way, and begin no other. Waits for nobody."""
@@ -79,7 +84,7 @@ class Poller:
         transport = self._transport
         if transport is not None:
             transport.close()
-        self._waker.wake()
+        self._waker.call()
 
     def stop(self) -> None:
         """End the thread."""
@@ -128,6 +133,9 @@ class Poller:
         if self._is_hinted:
             self._is_hinted = False
             worker.pace = worker.pace.hinted()
+        if self._is_hurried:
+            self._is_hurried = False
+            worker.pace = worker.pace.hurried()
         try:
             return worker.turn()
         except StaleEpoch:

@@ -112,6 +112,9 @@ class Runner:
         """Try now what waits for its back-off."""
         self._hurried = True
         self.waker.call()
+        poller = self._poller
+        if poller is not None:
+            poller.hurry()
 
     def ask_to_stop(self) -> None:
         """Finish the turn under way, and no other; a poll of the inbox is cut."""

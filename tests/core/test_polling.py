@@ -69,6 +69,13 @@ class TestTrouble:
         pace = Pace().hinted().starting(NOW).after(Heard(InboxState.WAITING), NOW, 0.5)
         assert next_poll(pace, NOW, 0).in_s == 1.0
 
+    @pytest.mark.parametrize("state", [InboxState.ABSENT, InboxState.PAUSED, InboxState.WAITING])
+    def test_somebody_who_asks_to_try_now_is_heard(self, state: InboxState) -> None:
+        assert next_poll(troubled(state, 9).hurried(), NOW + 1.0, 0).in_s == 0.0
+
+    def test_but_what_the_receiver_throttled_stays_so(self) -> None:
+        assert next_poll(troubled(InboxState.WAITING, retry_after_s=120.0).hurried(), NOW + 1.0, 1).in_s >= 119.0
+
     def test_another_kind_of_trouble_begins_anew(self) -> None:
         pace = troubled(InboxState.PAUSED, 6).after(Heard(InboxState.WAITING), NOW, 1.0)
         assert pace.failures == 1

@@ -161,6 +161,16 @@ class TestNeighbours:
         assert receiver.wait_for(2, LONG)
         assert client.health().sinks[0].state == "delivering"
 
+    def test_a_flush_by_hand_tries_an_inbox_that_was_refused_again(
+        self, client: OrchestratorClient, receiver: Receiver
+    ) -> None:
+        receiver.plan(Fault.status(403), on=INBOX_PATH)
+        question = open_question(client)
+        assert receiver.wait_for(lambda r: any(s.path == INBOX_PATH and s.status == 403 for s in r.requests), LONG)
+        receiver.answer(question, "yes")
+        client.flush(LONG)
+        assert eventually(lambda: len(stored_ids(client)) == 1)
+
     def test_events_in_trouble_do_not_touch_the_inbox(self, client: OrchestratorClient, receiver: Receiver) -> None:
         open_question(client)
         assert receiver.wait_for_requests(1, LONG, INBOX_PATH)
