@@ -37,6 +37,7 @@ _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
     """An autocommit connection with every pragma set and read back. Waits at most 5 s for other processes.
 
+    One that only reads waits as long for a file in the making and sets nothing in it: it does not hold the gate.
     Raises ``OutboxError`` when the file cannot be opened or a pragma does not hold.
     """
     with translated(path):
@@ -49,6 +50,8 @@ def _configured(path: str, read_only: bool) -> sqlite3.Connection:
     con = sqlite3.connect(name, uri=True, timeout=BUSY_TOTAL_S, isolation_level=None, check_same_thread=False)
     try:
         if not _is_in_wal_mode(con):  # asked first: setting auto_vacuum to what it is writes a page, outside the gate
+            if read_only:
+                raise _in_the_making()  # whoever makes it may have ended since it was asked: nothing is set then
             for name, wanted in _OF_THE_FILE.items():
                 con.execute(f"PRAGMA {name}={wanted}")
             if not _is_in_wal_mode(con):
@@ -61,6 +64,13 @@ def _configured(path: str, read_only: bool) -> sqlite3.Connection:
         con.close()
         raise
     return con
+
+
+def _in_the_making() -> sqlite3.OperationalError:
+    """An error like the one of SQLite that says that somebody else is at the file."""
+    error = sqlite3.OperationalError("the file is empty, or still in the making")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
 
 
 def _is_in_wal_mode(con: sqlite3.Connection) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from orchclient.core.errors import OutboxBusy, OutboxError, UnknownEvent
 from orchclient.core.events import Event
 from orchclient.core.ids import uuid7
-from orchclient.outbox import cursors, desk, folding, identity, journal, listing, migrations, retention
+from orchclient.outbox import connection, cursors, desk, folding, identity, journal, listing, migrations, retention
 from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
@@ -68,6 +68,29 @@ def test_pragmas_hold_on_every_connection(outbox: Outbox) -> None:
 
     assert outbox.query(pragmas) == [0, 0, 0, 2]
     assert outbox.write(pragmas) == [0, 0, 0, 2]
+
+
+def test_a_reader_that_met_a_file_in_the_making_writes_nothing_into_it(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, made = connection._is_in_wal_mode, []
+
+    def made_when_it_was_asked(con: sqlite3.Connection) -> bool:
+        said = ask(con)
+        if not said and not made:
+            made.append(None)
+            with closing(opened(outbox_path)) as outbox:
+                record(outbox)
+            made[0] = outbox_path.read_bytes()
+        return said
+
+    outbox_path.touch(0o600)
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_is_in_wal_mode", made_when_it_was_asked)
+        reader = connect(str(outbox_path), read_only=True)
+    with closing(reader):
+        assert reader.execute("SELECT count(*) FROM events").fetchone() == (1,)
+    assert [outbox_path.read_bytes()] == made
 
 
 def synchronous(outbox: Outbox) -> int:
