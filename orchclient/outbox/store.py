@@ -59,6 +59,11 @@ def _in_one_state(con: sqlite3.Connection, question: Callable[[sqlite3.Connectio
             con.execute("ROLLBACK")
 
 
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether a disk with one bad moment may be all there is to it."""
+    return isinstance(error, sqlite3.Error) and (primary_code(error) in DISK_CODES or is_damage(error))
+
+
 def _close_all(idle: list[sqlite3.Connection]) -> None:
     with suppress(IndexError):  # other threads take from it too
         while True:
@@ -294,8 +299,8 @@ class Store:
         with STILLNESS, translated(self.path):
             try:
                 return self._ask(question)
-            except sqlite3.Error as error:
-                if primary_code(error) not in DISK_CODES and not is_damage(error):
+            except (sqlite3.Error, OutboxError) as error:  # ours: a fresh connection could not be opened
+                if not _may_pass(error.__cause__ if isinstance(error, OutboxError) else error):
                     raise
             return self._ask(question)
 
@@ -305,7 +310,7 @@ class Store:
         try:
             return retry_busy(lambda: _in_one_state(con, question))
         except sqlite3.Error as error:
-            is_fit = primary_code(error) not in DISK_CODES and not is_damage(error)
+            is_fit = not _may_pass(error)
             raise
         finally:
             if is_fit:

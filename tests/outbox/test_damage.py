@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from orchclient.cli.app import cli
 from orchclient.core.errors import OutboxError
-from orchclient.outbox import identity, owed, salvage
+from orchclient.outbox import checkup, connection, identity, owed, salvage
 from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
 from tests.outbox.test_outbox import event, opened, places
@@ -109,6 +109,26 @@ def test_somebody_else_s_file_is_not_an_outbox_that_was_damaged(outbox_path: Pat
     with pytest.raises(OutboxError, match="not an outbox"):
         opened(outbox_path)
     assert outbox_path.read_text().startswith("a thesis")
+
+
+def test_one_bad_read_while_a_question_opens_its_connection_sets_nothing_aside(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured, moments = connection._configured, [checkup.damage("a bad moment")]
+
+    def configured_in_a_bad_moment(path: str, read_only: bool) -> sqlite3.Connection:
+        if moments:
+            raise moments.pop()
+        return configured(path, read_only)
+
+    with closing(opened(outbox_path)) as outbox:
+        outbox.record(event(), None, False)
+        outbox._store._idle.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "_configured", configured_in_a_bad_moment)
+            assert len(ids(outbox)) == 1
+    assert not moments
+    assert not set_aside(outbox_path)
 
 
 # --- a process that ends in the middle --------------------------------------------------------------------------------
