@@ -7,7 +7,6 @@ columns.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -16,6 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Integer, 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from orchclient.core.jsontext import encode
 from orchclient.server.models import Json
 
 Row = Sequence[Any]
@@ -24,10 +24,7 @@ _TYPES: Final = {BigInteger: "bigint", Integer: "bigint", Boolean: "boolean", Fl
 
 def json_column(value: Any) -> str | None:
     """The text of a JSON column in a row given to this module."""
-    return None if value is None else _encode(value)
-
-
-_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+    return None if value is None else encode(value)
 
 
 class Repeated(Exception):
@@ -67,7 +64,7 @@ def _run(session: Session, model: type[DeclarativeBase], rows: Sequence[Row], co
         return 0
     connection, table = session.connection(), _table(model)
     if connection.dialect.name == "postgresql":
-        return connection.exec_driver_sql(_postgresql(table, conflict), (_encode(rows),)).rowcount
+        return connection.exec_driver_sql(_postgresql(table, conflict), (encode(rows),)).rowcount
     return connection.exec_driver_sql(_sqlite(table, conflict), [tuple(row) for row in rows]).rowcount
 
 

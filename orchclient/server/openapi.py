@@ -37,7 +37,11 @@ def _operations() -> list[tuple[str, str, dict[str, Any]]]:
         ("/v1/inbox", "get", _inbox()),
         ("/v1/inbox/ack", "post", _with_body("Items are stored.", _reference("inbox-ack"), {"204": _OK})),
         ("/api/needs", "get", _operation("What needs a person now.", _any_answer())),
-        ("/api/tasks", "get", _looked("Tasks, the newest word first.", "status", "agent", "q", "before", "limit")),
+        (
+            "/api/tasks",
+            "get",
+            _looked("Tasks, the newest word first.", "status", "agent", "q", "before", "task", "limit"),
+        ),
         ("/api/task", "get", _looked("A task with everything about it.", "id")),
         ("/api/question", "get", _looked("A question and its answers.", "id")),
         ("/api/review", "get", _looked("A review and its decisions.", "id")),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import asdict, frozen
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from orchclient.core.timestamps import rfc3339
@@ -167,12 +167,13 @@ class TaskPage:
 
 @frozen
 class TaskFilter:
-    """Which tasks, newest word first; ``before_us`` goes on where the last page ended."""
+    """Which tasks, newest word first; a page goes on behind a task that was ``received_us`` and has that id."""
 
     status: str | None = None
     agent_id: str | None = None
     text: str | None = None
     before_us: int | None = None
+    before_task: str = ""
     limit: int = 50
 
 
@@ -216,7 +217,9 @@ def tasks(session: Session, wanted: TaskFilter) -> list[TaskView]:
     if wanted.text:
         rows = rows.where(or_(_contains(Task.task_id, wanted.text), _contains(Task.current_step, wanted.text)))
     if wanted.before_us is not None:
-        rows = rows.where(Task.received_us < wanted.before_us)
+        # Tasks of one batch were received at one instant.
+        is_next = and_(Task.received_us == wanted.before_us, Task.task_id > wanted.before_task)
+        rows = rows.where(or_(Task.received_us < wanted.before_us, is_next))
     limit = min(max(wanted.limit, 1), MOST_ROWS)
     rows = rows.order_by(Task.received_us.desc(), Task.task_id).limit(limit)
     return [_task(task) for task in session.scalars(rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from flask import Blueprint, Response, request
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from orchclient.core.events import TaskStatus
 from orchclient.core.jsontext import encode
+from orchclient.core.timestamps import microseconds
 from orchclient.server import people, shapes
 from orchclient.server.calling import orchestrator, person
 from orchclient.server.inbox import PAGE_BYTES, largest_text
@@ -84,7 +86,10 @@ def needs() -> Response:
 
 @api.get("/tasks")
 def tasks() -> Response:
-    """Tasks by a filter: ``status``, ``agent``, ``q``, ``before`` (the ``received_us`` of the last one), ``limit``."""
+    """Tasks by a filter: ``status``, ``agent``, ``q``, ``limit``; after the last one of a page by ``before``, ``task``.
+
+    ``before`` is its ``received_at``, ``task`` its id.
+    """
     given = request.args
     status = given.get("status") or None
     if status is not None and status not in set(TaskStatus):
@@ -93,7 +98,8 @@ def tasks() -> Response:
         status,
         _text_of("agent"),
         _text_of("q"),
-        _number("before", None),
+        _instant("before"),
+        _text_of("task") or "",
         _number("limit", 50) or 50,
     )
     return _shown(lambda session: people.tasks(session, wanted))
@@ -250,7 +256,18 @@ def _text_of(name: str) -> str | None:
     return text if 0 < len(text) <= 256 else None
 
 
-def _number(name: str, otherwise: int | None) -> int | None:
+def _instant(name: str) -> int | None:
+    text = _text_of(name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return microseconds(moment)
+    except (ValueError, TypeError):
+        raise Refused(400, f"{name} must be an instant as RFC 3339 writes it, with its offset") from None
+
+
+def _number(name: str, otherwise: int) -> int:
     text = request.args.get(name)
     if text is None:
         return otherwise

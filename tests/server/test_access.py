@@ -222,6 +222,20 @@ def test_a_person_decides_cancels_and_writes(orchestrator: Orchestrator, client:
     assert event.json == completion
 
 
+def test_tasks_are_paged_though_many_came_at_one_instant(client: FlaskClient) -> None:
+    outbox = Outbox()
+    post(client, *(outbox.status(f"task-{n}") for n in range(5)))
+    post(client, *(outbox.status(f"later-{n}") for n in range(2)))
+    found: list[str] = []
+    last: dict[str, Any] = {}
+    while page := client.get("/api/tasks", query_string={"limit": 2, **last}).json:
+        found += [task["task_id"] for task in page]
+        last = {"before": page[-1]["received_at"], "task": page[-1]["task_id"]}
+    assert found == ["later-0", "later-1", *(f"task-{n}" for n in range(5))]
+    assert client.get("/api/tasks?before=yesterday").status_code == 400
+    assert client.get("/api/tasks?before=2026-11-26").status_code == 400
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
