@@ -21,6 +21,7 @@ from orchclient.core.inbox_items import CANCEL_REQUESTED, MESSAGE
 from orchclient.core.judging import ItemVerdict, RequestKind, RequestState
 from orchclient.core.verbs import Draft
 from orchclient.delivery.clock import Clock
+from orchclient.delivery.interruption import is_cut
 from orchclient.outbox import inbox, requests
 from orchclient.outbox.inbox import Received
 from orchclient.outbox.journal import Recording
@@ -94,7 +95,7 @@ class People:
         with self._station.attended():
             while self.state(request_id).is_open:
                 left_s = LOOK_S if until is None else until - self._clock.monotonic()
-                if left_s <= 0:
+                if left_s <= 0 or is_cut():
                     return None
                 self._clock.sleep(min(left_s, LOOK_S))
         return self.take(request_id)
