@@ -1,4 +1,4 @@
-"""Guards the paths of an outbox: makes them private, refuses what others could reach, sees when they are replaced.
+"""Guards the paths of an outbox: makes them private, and refuses what others could reach.
 
 Must not know what is inside the files. The database, its -wal and its -shm are looked at by ``stat`` only: when a
 process closes any descriptor of a file, POSIX drops all locks that the process holds on it, SQLite's too
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchclient.core.errors import ConfigError, OutboxError, OutboxUnsafe
+from orchclient.outbox import filesystems
 
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
 _LONGEST_NAME = 255
-_MOUNTINFO = "/proc/self/mountinfo"
 
 Rule = tuple[Callable[[os.stat_result], bool], type[OutboxError], str]
 
@@ -97,13 +96,6 @@ _CURES: dict[int, tuple[type[OutboxError], str]] = {
     errno.ELOOP: (OutboxUnsafe, "remove the symbolic link"),
 }
 
-# Types on which SQLite's locks, or the shared memory of a -wal, cannot be trusted; ``fuse.sshfs`` counts as ``fuse``,
-# while ``fuseblk``, a local disk driven by FUSE, is a word of its own.
-_IS_REMOTE = re.compile(
-    r"(?:nfs4?|cifs|smb[23]|smbfs|ncpfs|9p|virtiofs|fuse|ceph|afs|coda|lustre|gpfs|beegfs|glusterfs|orangefs|pvfs2"
-    r"|panfs|gfs2?|ocfs2|acfs|davfs|drvfs|vboxsf|vmhgfs|prl_fs|fakeowner)(?:\..*)?"
-).fullmatch
-
 
 class Companions(NamedTuple):
     """The files beside the database: two of SQLite's, two locks of ours, and what it is known to have held."""
@@ -166,39 +158,12 @@ def _refuse_long_name(path: Path) -> None:
 
 
 def _refuse_network(path: Path) -> None:
-    kind = filesystem_type(str(path), _mounts())
-    if _IS_REMOTE(kind):
+    kind = filesystems.kind_at(str(path))
+    if filesystems.is_remote(kind):
         raise OutboxUnsafe(
             f"{path} is on a file system of type {kind}, where SQLite's locks cannot be trusted: set `outbox` to a "
             "path on a local disk, or `allow_network_filesystem` to true if one host alone uses the file"
         )
-
-
-def _mounts() -> bytes:
-    try:
-        return Path(_MOUNTINFO).read_bytes()
-    except OSError:
-        return b""  # no Linux, or no /proc: nothing can be told
-
-
-def filesystem_type(path: str, mountinfo: bytes) -> str:
-    """The type of the file system of a canonical ``path``, by the text of /proc/self/mountinfo; ``""`` if unknown.
-
-    Field 5 is the mount point, with space, tab, newline and backslash as octal escapes; the type is the first field
-    after a lone hyphen (proc_pid_mountinfo(5)). Of equal mount points the last one hides the others.
-    """
-    wanted = os.fsencode(path) + b"/"
-    longest, kind = b"", b""
-    for line in mountinfo.split(b"\n"):
-        before, _, after = line.partition(b" - ")
-        point = _unescaped(before.split(b" ")[4]).rstrip(b"/") + b"/" if after else b""
-        if after and wanted.startswith(point) and len(point) >= len(longest):
-            longest, kind = point, after.split(b" ")[0]
-    return os.fsdecode(kind)
-
-
-def _unescaped(field: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda octal: bytes((int(octal[1], 8) & 0xFF,)), field)
 
 
 def _refuse_unsafe(path: Path) -> None:
@@ -323,19 +288,6 @@ def identity(path: str | Path) -> FileIdentity | None:
     except OSError:
         return None
     return FileIdentity(info.st_dev, info.st_ino)
-
-
-def same_files(db_path: str, wal_path: str, want: tuple[int, ...]) -> bool:
-    """Whether the database and its -wal are still the files ``want``: ``(*identity(db), *identity(wal))``.
-
-    Called after each commit, so it is made for speed: two stats, no object.
-    """
-    try:
-        db = os.lstat(db_path)
-        wal = os.lstat(wal_path)
-    except OSError:
-        return False
-    return (db.st_dev, db.st_ino, wal.st_dev, wal.st_ino) == want
 
 
 _WAL_HEADER, _FRAME_HEADER = 32, 24

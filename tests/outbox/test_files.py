@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchclient.core.errors import ConfigError, OutboxError, OutboxUnsafe
-from orchclient.outbox import files
-from orchclient.outbox.files import companions, create_lock_file, free_bytes, identity, prepare, same_files
+from orchclient.outbox import files, filesystems
+from orchclient.outbox.files import companions, create_lock_file, free_bytes, identity, prepare
+from orchclient.outbox.whereabouts import Whereabouts
 
 NOBODY = 65534
 AS_ROOT = os.geteuid() == 0
@@ -407,14 +408,14 @@ MOUNTS = b"""22 27 0:21 / /proc rw,relatime - proc proc rw
     ],
 )
 def test_file_system_is_that_of_the_longest_and_last_mount_point(path: str, kind: str) -> None:
-    assert files.filesystem_type(path, MOUNTS) == kind
+    assert filesystems.filesystem_type(path, MOUNTS) == kind
 
 
 @given(st.binary(min_size=1, max_size=20).filter(lambda name: not set(name) & {0, ord("/")}))
 def test_every_mount_point_is_found_through_its_escapes(name: bytes) -> None:
     escaped = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes((byte,)) for byte in name)
     mounts = MOUNTS + b"40 27 0:9 / /m/" + escaped + b" rw - ceph c rw\n"
-    assert files.filesystem_type(os.fsdecode(b"/m/" + name + b"/o.db"), mounts) == "ceph"
+    assert filesystems.filesystem_type(os.fsdecode(b"/m/" + name + b"/o.db"), mounts) == "ceph"
 
 
 @pytest.fixture
@@ -426,7 +427,7 @@ def mounted(
     def mount(kind: str) -> Path:
         table = tmp_path_factory.mktemp("proc") / "mountinfo"
         table.write_text(f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / {outbox.parent} rw - {kind} x rw\n")
-        monkeypatch.setattr(files, "_MOUNTINFO", str(table))
+        monkeypatch.setattr(filesystems, "_MOUNTINFO", str(table))
         return outbox.parent / "new" / "outbox.db"
 
     return mount
@@ -453,7 +454,7 @@ def test_network_file_system_is_used_when_allowed(mounted: Callable[[str], Path]
 
 
 def test_nothing_is_checked_where_proc_is_missing(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_MOUNTINFO", str(outbox.parent / "no proc"))
+    monkeypatch.setattr(filesystems, "_MOUNTINFO", str(outbox.parent / "no proc"))
     assert prepare(outbox).exists()
 
 
@@ -488,13 +489,13 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 def test_files_are_the_same_until_one_is_replaced(outbox: Path, change: str, which: int) -> None:
     pair = (outbox.parent / "d" / "outbox.db", outbox.parent / "d" / "outbox.db-wal")
     pair[0].parent.mkdir()
-    want: tuple[int, ...] = ()
     for path in pair:
         make(path)
-        want += identity(path) or ()
-    assert same_files(str(pair[0]), str(pair[1]), want)
+    whereabouts = Whereabouts(str(pair[0]))
+    assert (whereabouts.database, whereabouts.wal) == (identity(pair[0]), identity(pair[1]))
+    assert whereabouts.is_intact()
     CHANGES[change](pair[which])
-    assert not same_files(str(pair[0]), str(pair[1]), want)
+    assert not whereabouts.is_intact()
 
 
 @pytest.mark.parametrize("mask", UMASKS)
