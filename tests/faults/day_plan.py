@@ -103,10 +103,10 @@ def is_poison(event: dict[str, Any]) -> bool:
 class Strict(Receiver):
     """Refuses a batch as a whole for one poisoned event in it."""
 
-    def _decided(self, fault: Fault, batch: Any) -> HttpReply:
+    def _reply(self, fault: Fault, batch: Any) -> HttpReply:
         if fault.instead is None and batch.refusal is None and any(map(is_poison, batch.events)):
             return problem(400, "there is poison in this batch")
-        return super()._decided(fault, batch)
+        return super()._reply(fault, batch)
 
 
 class Pager:
