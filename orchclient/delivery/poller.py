@@ -122,6 +122,8 @@ class Poller:
         except StaleEpoch:
             log.info("sink %s: its inbox is polled under another epoch", self._sink)
             self._overtaken()
+        except Exception:  # noqa: BLE001  a transport may be other people's code; nothing may be printed
+            log.error("sink %s: its inbox is not polled\n%s", self._sink, self._redact(traceback.format_exc()))
         finally:
             transport = self._transport
             if transport is not None and not self._is_forgotten:

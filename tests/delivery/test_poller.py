@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchclient import OrchestratorClient
+from orchclient.delivery.transport import HttpTransport
 from orchclient.outbox import leadership
 from orchclient.outbox.leadership import Holder
 from orchclient.sinks.orchestrator import OrchestratorSink
@@ -190,6 +191,24 @@ class TestNeighbours:
         began = time.monotonic()
         client.close()
         assert time.monotonic() - began < SOON
+
+
+def test_a_transport_that_cannot_be_made_a_second_time_is_told_and_leaves_the_events_alone(
+    receiver: Receiver, outbox_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[HttpTransport] = []
+
+    def make() -> HttpTransport:
+        if threading.current_thread().name.endswith("-inbox"):
+            raise RuntimeError("one is enough")
+        made.append(HttpTransport())
+        return made[-1]
+
+    sinks = [OrchestratorSink(receiver.url, lambda: None)]
+    with OrchestratorClient("me", outbox=outbox_path, sinks=sinks, transport=make) as client:
+        open_question(client)
+        assert client.flush(LONG)
+        assert eventually(lambda: "its inbox is not polled" in caplog.text)
 
 
 def test_the_connection_of_a_held_poll_is_not_the_one_that_delivers(

@@ -234,6 +234,35 @@ def test_the_client_delivers_to_the_server_and_both_agree(tmp_path: Path, databa
     assert (found["held"], found["missing"], found["lost"]) == (53, 0, 0)
 
 
+def test_an_agent_that_waits_gets_the_answer_and_the_decision_of_a_person(tmp_path: Path, database: str) -> None:
+    """The whole way there and back: outbox, server, person, long poll, outbox, agent."""
+    with (
+        Served(database) as served,
+        OrchestratorClient("backend-7", outbox=tmp_path / "outbox.db", url=served.url) as client,
+    ):
+        question = client.request_clarification("task-1", "Which one?", options=["a", "b"])
+        handed_in = client.report_completion("task-1", None, {"tests_passed": 3}, review=True)
+        assert client.flush(WAIT_S)
+        assert handed_in.review is not None
+        _say(
+            served,
+            "answers",
+            question_id=question.id,
+            outcome="answered",
+            answers=[{"question_id": "q1", "options": ["b"]}],
+        )
+        _say(served, "decisions", review_id=handed_in.event_id, outcome="rejected", comment="no tests")
+        answer, decision = question.wait(WAIT_S), handed_in.review.wait(WAIT_S)
+        assert answer is not None
+        assert decision is not None
+        assert (answer.choice, answer.responder.kind, decision.outcome) == ("b", "human", "rejected")
+
+
+def _say(served: Served, what: str, **body: Any) -> None:
+    reply = requests.post(f"{served.url}/api/{what}", json=body, timeout=WAIT_S)
+    assert reply.status_code // 100 == 2, reply.text
+
+
 # --- The shell ----------------------------------------------------------------------------------------------------
 
 
