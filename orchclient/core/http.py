@@ -42,6 +42,7 @@ class NoReply:
     reason: str
     detail: str = ""
     took_ms: float = 0.0
+    is_unsent: bool = False  # known for other reasons too: a timeout while connecting
 
 
 HttpOutcome = HttpReply | NoReply

@@ -1,6 +1,6 @@
 """One chat sink's delivery: plan messages out of events, then tell the most urgent one. Knows no thread and no sleep.
 
-How a message survives the end of its process between post and settlement: docs/decisions/0017-how-people-are-told.md.
+How a message survives the end of its process between post and settlement: docs/decisions/0019-how-people-are-told.md.
 """
 
 from __future__ import annotations

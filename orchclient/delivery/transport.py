@@ -134,7 +134,7 @@ class HttpTransport:
 
 
 def _no_reply(error: Exception | None, cut_by: str, deadline_s: float, began: float) -> NoReply:
-    from orchclient.delivery.http.failure import failure
+    from orchclient.delivery.http.failure import Unreached, failure
 
     reason, detail = failure(error, cut_by, deadline_s)
-    return NoReply(reason, detail, (time.monotonic() - began) * 1e3)
+    return NoReply(reason, detail, (time.monotonic() - began) * 1e3, isinstance(error, Unreached))

@@ -9,6 +9,9 @@ from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, printable
 from orchclient.core.telling import Remedy, Told
 
+GATEWAY_TIMEOUTS = frozenset({504, 524})
+"""Somebody on the way waited in vain: what the service did is unknown. Any other 5xx says that it did nothing."""
+
 NOTHING_WAS_SENT = frozenset({"connect", "tls", "request", "settings"})
 
 
@@ -16,7 +19,8 @@ def silent(outcome: NoReply, *, is_edit: bool) -> Told:
     """No answer: an edit can be repeated, a post whose request may have arrived is ambiguous."""
     action = Action.PAUSE if outcome.reason == "request" else Action.BACK_OFF
     verdict = Verdict(action, f"{outcome.reason}: {outcome.detail}".rstrip(": "))
-    return Told(verdict, remedy=_doubt(outcome.reason not in NOTHING_WAS_SENT, is_edit))
+    is_unsent = outcome.is_unsent or outcome.reason in NOTHING_WAS_SENT
+    return Told(verdict, remedy=_doubt(not is_unsent, is_edit))
 
 
 def in_trouble(reason: str, retry_after_s: float, *, may_have_arrived: bool, is_edit: bool) -> Told:

@@ -21,7 +21,7 @@ from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
 from orchclient.core.texts import fitted, joined, units
 from orchclient.sinks.address import must_be_public, target_of
-from orchclient.sinks.chat import as_json, in_trouble, json_object, said, silent
+from orchclient.sinks.chat import GATEWAY_TIMEOUTS, as_json, in_trouble, json_object, said, silent
 
 HOSTS: Final = frozenset({"discord.com", "discordapp.com", "canary.discord.com", "ptb.discord.com"})
 PATH: Final = r"/api/(?:v\d{1,2}/)?webhooks/\d{1,25}/[\w-]{1,200}"
@@ -140,12 +140,12 @@ class DiscordSink:
             return Told(Verdict(Action.DISABLE, f"{reason}: {_STOPPED[reply.status]}"))
         if reply.status in (408, 425) or reply.status >= 500:
             wait_s = retry_after_s(reply.headers.get("retry-after"), now_us)
-            return in_trouble(reason, wait_s, may_have_arrived=reply.status >= 500, is_edit=is_edit)
+            return in_trouble(reason, wait_s, may_have_arrived=reply.status in GATEWAY_TIMEOUTS, is_edit=is_edit)
         if 300 <= reply.status < 400 or reply.status in (405, 407, 410):
             return Told(Verdict(Action.PAUSE, reason))
         if reply.status // 100 == 4:
             return Told(Verdict(Action.BISECT, reason), remedy=Remedy.PLAINER)
-        return in_trouble(reason, 0.0, may_have_arrived=True, is_edit=is_edit)
+        return in_trouble(reason, 0.0, may_have_arrived=False, is_edit=is_edit)
 
     def _request(self, method: str, below: str, query: Mapping[str, str], payload: Mapping[str, Any]) -> HttpRequest:
         parts = urlsplit(self._url.reveal())

@@ -19,7 +19,7 @@ from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
 from orchclient.core.texts import fitted, joined, units
 from orchclient.sinks.address import must_be_public, target_of
-from orchclient.sinks.chat import as_json, in_trouble, said, silent
+from orchclient.sinks.chat import GATEWAY_TIMEOUTS, as_json, in_trouble, said, silent
 
 HOSTS: Final = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 PATH: Final = r"/(?:services/T\w+/B\w+/\w+)/?"
@@ -144,7 +144,7 @@ def _by_status(reply: HttpReply, reason: str, now_us: int) -> Told:
     if reply.status // 100 == 4 and reply.status not in (408, 425):
         return Told(Verdict(Action.BISECT, reason), remedy=Remedy.PLAINER)
     wait_s = retry_after_s(reply.headers.get("retry-after"), now_us)
-    return in_trouble(reason, wait_s, may_have_arrived=reply.status >= 500, is_edit=False)
+    return in_trouble(reason, wait_s, may_have_arrived=reply.status in GATEWAY_TIMEOUTS, is_edit=False)
 
 
 def _back_off(reply: HttpReply, reason: str, now_us: int) -> Told:

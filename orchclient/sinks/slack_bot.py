@@ -18,7 +18,7 @@ from orchclient.core.policy import Action, Verdict, retry_after_s
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
 from orchclient.sinks.address import must_be_public, target_of
-from orchclient.sinks.chat import as_json, in_trouble, json_object, said, silent
+from orchclient.sinks.chat import GATEWAY_TIMEOUTS, as_json, in_trouble, json_object, said, silent
 from orchclient.sinks.slack import ONE_A_SECOND, payload
 
 API: Final = "https://slack.com/api"
@@ -116,7 +116,7 @@ class SlackBotSink:
             return Told(Verdict(Action.PAUSE, f"{reason}: {_TOKEN_CURE}"))
         if 300 <= outcome.status < 500 and outcome.status not in (408, 425):
             return Told(Verdict(Action.PAUSE, reason))
-        return in_trouble(reason, wait_s, may_have_arrived=outcome.status >= 500, is_edit=is_edit)
+        return in_trouble(reason, wait_s, may_have_arrived=outcome.status in GATEWAY_TIMEOUTS, is_edit=is_edit)
 
     def _request(self, method: str, payload: Mapping[str, Any]) -> HttpRequest:
         headers = {
@@ -131,7 +131,7 @@ def _classed(error: str, reason: str, *, is_edit: bool) -> Told:
     if error in _GONE.split() and is_edit:
         return Told(Verdict(Action.BACK_OFF, reason), remedy=Remedy.POST_ANEW)
     if error in _LATER.split():
-        return in_trouble(reason, 0.0, may_have_arrived=True, is_edit=is_edit)
+        return in_trouble(reason, 0.0, may_have_arrived=error == "request_timeout", is_edit=is_edit)
     action, cure = _BY_ERROR.get(error, (Action.BISECT, ""))
     remedy = Remedy.PLAINER if action is Action.BISECT else Remedy.NONE
     return Told(Verdict(action, f"{reason}: {cure}" if cure else reason), remedy=remedy)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,14 @@ from tests.conftest import MakeClient
 
 SOON_S = 20.0
 OFTEN = NoiseRules(speaks_every_s=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """What a test started has ended before the next one begins: others count open files."""
+    yield
+    gc.collect()
+    assert until(lambda: not any(each.name.startswith(("orchclient-", "receiver-")) for each in threading.enumerate()))
 
 
 def discord(service: DiscordDouble, rules: NoiseRules = OFTEN, **settings: Any) -> DiscordSink:
@@ -240,6 +250,24 @@ def test_a_dead_webhook_stops_the_destination_and_keeps_everything(make_client: 
         assert books(mended) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("reply", [HttpReply(500), HttpReply(502), HttpReply(503), None])
+def test_an_outage_costs_no_message(make_client: MakeClient, reply: HttpReply | None) -> None:
+    with DiscordDouble() as service:
+        service.always(reply)
+        if reply is None:
+            service.stop()
+        client = make_client(sinks=[discord(service)])
+        for number in range(3):
+            client.escalate_error("t", "odd", f"number {number}", 1)
+            client.flush(SOON_S)
+        assert books(client) == (0, 3, 0)
+        service.always(None)
+        if reply is None:
+            service.start()
+        assert until(lambda: (client.flush(SOON_S), books(client))[1] == (3, 0, 0))
+        assert len(service.shown) == 3
+
+
 def test_a_429_is_waited_for(make_client: MakeClient) -> None:
     with DiscordDouble() as service:
         service.plan(discord_too_fast(0.3))
@@ -333,6 +361,20 @@ def test_an_agent_that_records_without_a_pause_keeps_nothing_from_being_told(mak
             enough.set()
             for agent in agents:
                 agent.join()
+
+
+def test_files_that_are_removed_under_a_chat_lose_no_message(make_client: MakeClient, outbox_path: Path) -> None:
+    with DiscordDouble() as service:
+        service.always(HttpReply(503))
+        client = make_client(sinks=[discord(service)])
+        client.escalate_error("t", "odd", "before", 1)
+        client.flush(SOON_S)
+        for name in outbox_path.parent.glob(f"{outbox_path.name}*"):
+            if name.suffix in (".db", ".db-wal", ".db-shm") or name.name.endswith(("-wal", "-shm")):
+                name.unlink()
+        service.always(None)
+        client.escalate_error("t", "odd", "after", 1)
+        assert until(lambda: all(any(word in text for text in texts(service)) for word in ("before", "after")))
 
 
 def test_more_urgent_messages_go_first(make_client: MakeClient) -> None:

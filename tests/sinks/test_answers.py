@@ -128,10 +128,16 @@ def test_without_an_answer_a_post_is_ambiguous_and_an_edit_is_not() -> None:
     assert DISCORD.told(NoReply("request"), NOW_US).verdict.action is Action.PAUSE
 
 
-def test_a_server_error_at_a_post_is_ambiguous() -> None:
-    assert discord(502).remedy is Remedy.IT_MAY_HAVE_ARRIVED
-    assert discord(502, is_edit=True).remedy is Remedy.NONE
-    assert slack(500, "oops").remedy is Remedy.IT_MAY_HAVE_ARRIVED
+def test_a_gateway_s_timeout_at_a_post_is_ambiguous_and_another_server_error_is_not() -> None:
+    assert discord(504).remedy is Remedy.IT_MAY_HAVE_ARRIVED
+    assert discord(504, is_edit=True).remedy is Remedy.NONE
+    assert slack(504, "").remedy is Remedy.IT_MAY_HAVE_ARRIVED
+    for status in (500, 502, 503):
+        assert discord(status).remedy is slack(status, "oops").remedy is Remedy.NONE
+
+
+def test_a_timeout_while_connecting_is_not_ambiguous() -> None:
+    assert DISCORD.told(NoReply("timeout", is_unsent=True), NOW_US).remedy is Remedy.NONE
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def told(error: str, *, is_edit: bool = False, status: int = 200, **headers: str
         ("invalid_blocks", Action.BISECT, Remedy.PLAINER),
         ("something_new", Action.BISECT, Remedy.PLAINER),
         ("ratelimited", Action.BACK_OFF, Remedy.NONE),
-        ("internal_error", Action.BACK_OFF, Remedy.IT_MAY_HAVE_ARRIVED),
+        ("internal_error", Action.BACK_OFF, Remedy.NONE),
+        ("request_timeout", Action.BACK_OFF, Remedy.IT_MAY_HAVE_ARRIVED),
     ],
 )
 def test_an_answer_is_classed_by_its_error(error: str, action: Action, remedy: Remedy) -> None:
