@@ -38,7 +38,8 @@ def kinds() -> list[Event]:
     outbox = Outbox()
     question, completion = outbox.question(default="x", deadline=DEADLINE), outbox.completion(review=True)
     told = {"clarification_id": question["id"]}
-    given_ = {"outcome": "answered", "responder": {"kind": "human", "id": "g"}, "answered_at": DEADLINE}
+    who = {"responder": {"kind": "human", "id": "g"}, "content_digest": question["data"]["content_digest"]}
+    said = {"task_id": "task-1", **told, "answer_id": "a", "outcome": "approved", "answered_at": DEADLINE}
     return [
         outbox.status(progress_percentage=1, current_step="s", metadata={"a": {"b": 1}}, attempt=1),
         question,
@@ -46,7 +47,7 @@ def kinds() -> list[Event]:
         outbox.error(dedup_key="k", traceback="t"),
         outbox.event("error.resolved.v1", error_id=question["id"], count=1),
         outbox.event("clarification.withdrawn.v1", **told, reason=""),
-        outbox.event("clarification.consumed.v1", **told, answer_id="a", answer=given_),
+        outbox.event("clarification.consumed.v1", **told, answer_id="a", answer={**said, **who}),
         outbox.event("reminder.v1", about=ABOUT, number=1, waited_s=60, priority="critical", escalated=False),
         outbox.heartbeat(),
         outbox.gap(1, 2),
@@ -161,3 +162,8 @@ def test_schemathesis_finds_no_error_of_the_server(tmp_path: Path) -> None:
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 SCHEMATHESIS = ["--checks", CHECKS, "--max-examples", "50", "--generation-deterministic", "--request-timeout", "40"]
+
+
+def test_every_event_that_is_made_odd_was_good_before(client: FlaskClient) -> None:
+    reply = client.post("/v1/events", data=json.dumps(KINDS).encode(), headers={"Content-Type": BATCH_TYPE})
+    assert {result["status"] for result in reply.json["results"]} == {"accepted"}, reply.json

@@ -174,6 +174,10 @@ def test_an_answer_that_was_given_at_the_agents_host_settles_the_question(orches
     outbox = Outbox()
     question = outbox.question()
     given = {
+        "task_id": "task-1",
+        "clarification_id": question["id"],
+        "answer_id": "local-1",
+        "content_digest": question["data"]["content_digest"],
         "outcome": "answered",
         "answers": [{"question_id": "q1", "text": "here"}],
         "responder": {"kind": "human", "id": "grace"},
