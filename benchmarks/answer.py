@@ -73,7 +73,7 @@ def _agent(outbox: Path, receiver: Receiver) -> Iterator[subprocess.Popen[str]]:
 
 def _delays_ms(receiver: Receiver, agent: subprocess.Popen[str], questions: int) -> list[float]:
     delays = (_asked_and_answered(receiver, agent, f"q{number}") for number in range(questions))
-    return [delay for delay in delays if delay is not None]
+    return sorted(delay for delay in delays if delay is not None)
 
 
 def _asked_and_answered(receiver: Receiver, agent: subprocess.Popen[str], key: str) -> float | None:
