@@ -219,6 +219,8 @@ class OrchestratorClient:
     ) -> Completion:
         """Hand in a result; the task becomes ``completed`` at 100 %, its step "Completed - awaiting review".
 
+        With ``review`` it becomes ``review_ready``, and follows the decision once the agent has it.
+
         :param test_results: ``tests_passed``, ``tests_failed``, ``total_tests``, ``code_coverage`` (percent),
             ``lint_score`` (0 to 10), ``security_score`` (0 to 100); more members are passed on.
         :param review: whether a person must decide on it.

@@ -19,6 +19,7 @@ from orchclient.core.ids import checked_id, uuid7
 from orchclient.core.incidents import Incident, resolution
 from orchclient.core.jsontext import encode, members_text
 from orchclient.core.judging import RequestKind, RequestState
+from orchclient.core.questions import content_digest
 from orchclient.core.secret import KnownSecrets
 from orchclient.core.timestamps import microseconds
 from orchclient.core.verbs import Draft
@@ -129,10 +130,11 @@ class Recorder:
             now_us,
             microseconds(datetime.fromisoformat(deadline)) if deadline else None,
             None if default is None else encode(_by_question(default, data["questions"])),
+            content=content_digest({name: data[name] for name in ("questions", "context", "default") if name in data}),
         )
 
         def work(con: sqlite3.Connection, record: Recording) -> Request:
-            known = requests.same_question(con, asked.task, asked.key, asked.digest)
+            known = requests.same_question(con, asked.task, asked.key, asked.content)
             return known or _added(con, asked, record(event, draft.status))
 
         return self._station.compose(work, event_id) or asked

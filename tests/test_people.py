@@ -53,6 +53,14 @@ def test_an_answer_wakes_who_waits_and_is_consumed_once(client: OrchestratorClie
     assert [each["data"]["answer_id"] for each in of_type(receiver, CONSUMED)] == [answer.answer_id]
 
 
+def test_asked_again_with_a_later_deadline_it_is_the_same_question(make_client: MakeClient) -> None:
+    client = make_client(sinks=[])
+    soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
+    first = client.request_clarification("t", "Which colour?", deadline=soon)
+    assert client.request_clarification("t", "Which colour?", deadline=later).id == first.id
+    assert client.request_clarification("t", "Which colour?", default="red", deadline=later).id != first.id
+
+
 def test_a_wait_that_ends_settles_nothing(make_client: MakeClient) -> None:
     question = make_client(sinks=[]).request_clarification("t", "Which colour?")
     assert question.wait(0.05) is None

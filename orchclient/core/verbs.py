@@ -160,8 +160,9 @@ def completion_report(
 ) -> Draft:
     """The result, with its quality score."""
     results = _object("test_results", test_results)
+    status = TaskStatus.REVIEW_READY if review else TaskStatus.COMPLETED
     data: Data = {
-        "status": TaskStatus.COMPLETED.value,
+        "status": status.value,
         "progress_percentage": 100,
         "current_step": STEP_COMPLETED,
         "pr_url": None if pr_url is None else _text("pr_url", pr_url, limits.PR_URL_CHARS),
@@ -177,7 +178,7 @@ def completion_report(
         task_id,
         members_text(data),
         NotificationPriority.MEDIUM.value,
-        TaskStatus.COMPLETED.value,
+        status.value,
     )
 
 

@@ -221,10 +221,11 @@ CREATE TABLE requests (
     answer TEXT,
     answer_id TEXT,
     settled_us INTEGER,
-    consumed_us INTEGER
+    consumed_us INTEGER,
+    content TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX open_requests ON requests (source, deadline_us) WHERE settled_us IS NULL;
-CREATE INDEX requests_by_task ON requests (task, key, digest);
+CREATE INDEX requests_by_task ON requests (task, key, content);
 
 -- Every item that came back, in order, each once; see inbox.py.
 CREATE TABLE inbox (

@@ -20,8 +20,9 @@ GRACE_US = 10_000_000
 
 _COLUMNS = (
     "id, kind, seq, source, task, agent, key, digest, priority, asked_us, deadline_us, fallback, state, answer, "
-    "answer_id, settled_us, consumed_us"
+    "answer_id, settled_us, consumed_us, content"
 )
+_PLACES = ", ".join("?" for _ in _COLUMNS.split(","))
 _OPEN = "settled_us IS NULL"
 
 
@@ -29,7 +30,8 @@ _OPEN = "settled_us IS NULL"
 class Request:
     """One request as the outbox knows it. ``fallback`` is what the agent does without an answer, as JSON text.
 
-    ``source`` is the identity under which it was asked. ``answer`` is the JSON text of what settled it.
+    ``source`` is the identity under which it was asked. ``answer`` is the JSON text of what settled it. ``digest`` is
+    of what people were shown, ``content`` of that without the deadline: by it a question asked again is recognised.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Request:
     answer_id: str | None = None
     settled_us: int | None = None
     consumed_us: int | None = None
+    content: str = ""
 
     @property
     def asked(self) -> Asked:
@@ -64,7 +67,7 @@ class Request:
 def add(con: sqlite3.Connection, request: Request) -> None:
     """Remember a request, in the transaction of its event. One that is known stays as it is."""
     con.execute(
-        f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({', '.join('?' * 17)})",
+        f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({_PLACES})",
         (
             request.id,
             request.kind.value,
@@ -83,6 +86,7 @@ def add(con: sqlite3.Connection, request: Request) -> None:
             request.answer_id,
             request.settled_us,
             request.consumed_us,
+            request.content,
         ),
     )
 
@@ -102,12 +106,12 @@ def beginning(con: sqlite3.Connection, prefix: str) -> list[Request]:
     return [Request(*row) for row in rows.fetchall()]
 
 
-def same_question(con: sqlite3.Connection, task: str, key: str | None, digest: str) -> Request | None:
-    """The newest question of a task with this key, or without one with this content.
+def same_question(con: sqlite3.Connection, task: str, key: str | None, content: str) -> Request | None:
+    """The newest question of a task with this key, or without one with this content; another deadline is no other one.
 
     One that was withdrawn, or expired without a default, has no answer to give: asked again, it is a new one.
     """
-    column, value = ("key", key) if key is not None else ("digest", digest)
+    column, value = ("key", key) if key is not None else ("content", content)
     return _found(
         con.execute(
             f"SELECT {_COLUMNS} FROM requests WHERE task = ? AND {column} = ? AND kind = 'question' "
@@ -202,7 +206,7 @@ def forget_settled(con: sqlite3.Connection, before_us: int) -> None:
 def take_over(lost: sqlite3.Connection, con: sqlite3.Connection) -> None:
     """Copy the requests of lost or damaged files that ``con`` does not know; what it knows itself stays."""
     rows = lost.execute(f"SELECT {_COLUMNS} FROM requests").fetchall()
-    con.executemany(f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({', '.join('?' * 17)})", rows)
+    con.executemany(f"INSERT OR IGNORE INTO requests ({_COLUMNS}) VALUES ({_PLACES})", rows)
 
 
 def _found(rows: sqlite3.Cursor) -> Request | None:

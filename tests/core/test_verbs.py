@@ -106,9 +106,13 @@ def test_a_deadline_without_a_zone_is_refused() -> None:
         verbs.clarification_request(dict, "id", "t", "a", "low", None, None, None, None, datetime(2026, 1, 1), None)  # noqa: DTZ001
 
 
-def test_completing_completes_the_task_with_its_score() -> None:
+def test_completing_completes_the_task_unless_somebody_must_decide() -> None:
+    status = {review: verbs.completion_report("id-1", "t", None, {}, None, review).status for review in (True, False)}
+    assert status == {True: TaskStatus.REVIEW_READY, False: TaskStatus.COMPLETED}
+
+
+def test_completing_hands_in_the_score() -> None:
     draft = verbs.completion_report("id-1", "t", "https://x/pr/1", {"tests_passed": 15, "tests_failed": 1}, None, True)
-    assert draft.status == TaskStatus.COMPLETED
     assert draft.data["quality_score"] == 75
     assert draft.data["progress_percentage"] == 100
     assert draft.data["current_step"] == "Completed - awaiting review"

@@ -889,6 +889,8 @@ def test_whether_a_review_is_wanted_is_a_boolean(planted: Any) -> None:
 def test_a_completion_without_review_has_no_review_id() -> None:
     without = changed(FULL_EXAMPLES[COMPLETED], ("data", "review"), False)
     assert complaints("envelope.json", without)
+    without = changed(without, ("data", "status"), "completed")
+    assert complaints("envelope.json", without)
     assert complaints("envelope.json", changed(without, ("data", "review_id"), ABSENT)) == []
 
 

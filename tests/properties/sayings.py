@@ -96,9 +96,10 @@ def _result(name: str, tests: Mapping[str, Any], score: float, *, review: bool) 
     def call(client: OrchestratorClient, task: str) -> Receipt:
         return client.report_completion(task, "https://example.org/pr/1", tests, review=review).receipt
 
-    changes = {"status": "completed", "progress": 100, "step": "Completed - awaiting review"}
+    status = "review_ready" if review else "completed"
+    changes = {"status": status, "progress": 100, "step": "Completed - awaiting review"}
     says = {
-        "status": "completed",
+        "status": status,
         "progress_percentage": 100,
         "test_results": dict(tests),
         "quality_score": score,

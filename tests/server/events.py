@@ -60,7 +60,8 @@ class Outbox:
 
     def completion(self, task: str = "task-1", *, review: bool = False, **more: Any) -> Event:
         fixed = {"progress_percentage": 100, "current_step": "Completed - awaiting review", "pr_url": None}
-        given = {"test_results": {}, "artifacts": {}, "quality_score": 50.0, "review": review, "status": "completed"}
+        given = {"test_results": {}, "artifacts": {}, "quality_score": 50.0, "review": review}
+        given["status"] = "review_ready" if review else "completed"
         review_id = {"review_id": SELF} if review else {}
         return self.event("task.completed.v1", task, **fixed, **given, **review_id, **more)
 
