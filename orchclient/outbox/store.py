@@ -351,7 +351,8 @@ class Store:
     def note_held(self, con: sqlite3.Connection) -> None:
         """Write down beside the file what it holds, as ``con`` sees it."""
         if self._past is not None:
-            self._past.note(con)
+            with translated(self.path):  # the end of the journal may be where it is damaged
+                self._past.note(con)
 
     @contextmanager
     def closed_on_failure(self, con: sqlite3.Connection) -> Iterator[None]:

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from orchclient.cli.app import cli
 from orchclient.core.errors import OutboxError
-from orchclient.outbox import checkup, connection, identity, owed, salvage
+from orchclient.outbox import checkup, connection, identity, journal, owed, past, salvage
 from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
 from tests.outbox.test_outbox import event, opened, places
@@ -365,3 +365,24 @@ def test_control_rows_that_are_held_are_seen_in_memory(outbox_path: Path, monkey
     honest = salvage._copy_events
     monkeypatch.setattr(salvage, "_copy_events", lambda rows, con: honest(list(rows), con))
     assert salvaged(outbox_path.with_name("other.db"), outbox_path, salvage.copy_undelivered)[1] > MANY * BODY / 2
+
+
+def test_damage_that_only_the_last_look_meets_is_damage_like_any_other(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check at the start is bounded, and the mark of what the journal holds is written after it."""
+    ids = filled(outbox_path)
+    note, met = past.Past.note, []
+
+    def malformed(self: past.Past, con: sqlite3.Connection) -> None:
+        if len(met) < 2:  # once, and once more as it is: a read error of the disk looks the same
+            met.append(True)
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+        note(self, con)
+
+    monkeypatch.setattr(past.Past, "note", malformed)
+    with closing(opened(outbox_path)) as outbox:
+        assert set(ids) <= {entry.id for entry in outbox.query(lambda con: list(journal.newest(con, None, 0, 10**6)))}
+    assert list(outbox_path.parent.glob("outbox.db.damaged*"))

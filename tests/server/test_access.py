@@ -217,7 +217,7 @@ def test_a_person_decides_cancels_and_writes(orchestrator: Orchestrator, client:
         "task.message.v1",
     ]
     task = client.get("/api/task", query_string={"id": "a/b?c#d"}).json
-    assert task["task"]["status"] == "completed"
+    assert task["task"]["status"] == "review_ready"
     event = client.get("/api/event", query_string={"place": task["logs"][0]["place"]})
     assert event.json == completion
 
