@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,14 @@ NAMES = ["trace", "Trace", "a_b", "", "traceparent", "tracestate", "datacontentt
 def nearly_right(draw: st.DrawFn) -> dict[str, Any]:
     """An item in which at most a few members are others, gone or new."""
     kind = draw(st.sampled_from(list(WELL_FORMED)))
-    item = item_of(kind, "task-1", WELL_FORMED[kind])
+    item = item_of(kind, "task-1", deepcopy(WELL_FORMED[kind]))
     for _ in range(draw(st.integers(0, 2))):
         target = draw(st.sampled_from([item, item["data"] if isinstance(item.get("data"), dict) else item]))
         name = draw(st.sampled_from([*target, *NAMES]))
         if draw(st.integers(0, 3)) == 0:
             target.pop(name, None)
         else:
-            target[name] = draw(st.sampled_from(REPLACEMENTS))
+            target[name] = deepcopy(draw(st.sampled_from(REPLACEMENTS)))  # which may be changed in its turn
     return item
 
 

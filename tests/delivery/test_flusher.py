@@ -128,20 +128,17 @@ from orchclient import OrchestratorClient
 client = OrchestratorClient("a", outbox=sys.argv[1], url=sys.argv[2])
 client.update_task_status("t", "testing")
 client.flush(20)
-pid = os.fork()
-if pid == 0:
+if os.fork() == 0:
+    print("the child is there", flush=True)
     sys.stdin.read()
-    os._exit(0)
-print(pid, flush=True)
 os._exit(0)
 """
     command = [sys.executable, "-c", script, str(outbox_path), receiver.url]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip().isdigit()
-    process.wait(20)
-    assert not is_held(lock_path(str(outbox_path), "orchestrator"))
-    process.communicate(timeout=20)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()  # else it may not have come to letting go when its parent is gone
+        process.wait(20)
+        assert not is_held(lock_path(str(outbox_path), "orchestrator"))
 
 
 def test_progress_is_synced_by_the_housekeeper_without_another_record(make_client: MakeClient) -> None:
