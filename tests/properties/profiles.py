@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, core, settings
 MEMORY = "/dev/shm"
 
 SEARCH = settings(
-    max_examples=500,
+    max_examples=300,
     stateful_step_count=50,
     deadline=None,
     database=None,
@@ -17,6 +17,9 @@ SEARCH = settings(
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
 )
-CONTROL = settings(SEARCH, phases=[Phase.generate])
+LONG_SEARCH = settings(SEARCH, max_examples=5_000)
+"""Before a release."""
+
+CONTROL = settings(SEARCH, max_examples=500, phases=[Phase.generate])
 """For planted bugs: the first failure is enough, nobody reads it."""
 PURE = settings(SEARCH, max_examples=200)
