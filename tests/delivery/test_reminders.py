@@ -352,7 +352,7 @@ def play(path: Path, steps: list[tuple[str, float]]) -> None:
 
 
 @given(steps=STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_reminders_keep_their_numbers_and_waits_in_any_history(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float]]
 ) -> None:
