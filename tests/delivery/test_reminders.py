@@ -341,7 +341,7 @@ def play(path: Path, steps: list[tuple[str, float]]) -> None:
                     handle.resolve() if hasattr(handle, "resolve") else handle.withdraw()
                 case "ask" | "fail":
                     handles.append(house.ask() if step == "ask" else house.fail())
-                    model.open_since[handles[-1].receipt.event_id] = model.passed_s
+                    model.open_since.setdefault(handles[-1].receipt.event_id, model.passed_s)  # asked again: the same
             others[dice.randrange(2)].look()
             told = house.reminded
             model.look(told[seen:])
