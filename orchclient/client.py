@@ -22,7 +22,7 @@ from orchclient.core.ids import checked_id
 from orchclient.core.incidents import checked_key
 from orchclient.core.judging import RequestKind
 from orchclient.core.task_state import TaskState
-from orchclient.delivery.announcer import Callback
+from orchclient.delivery.callbacks import Callback, Callbacks, Hearer
 from orchclient.delivery.clock import Clock, SystemClock
 from orchclient.handles import Clarification, Completion, Escalation, Review
 from orchclient.outbox.inbox import Received
@@ -46,6 +46,12 @@ class OrchestratorClient:
     :param on_delivered: called with a ``Settled`` for each event that this process delivered.
     :param on_dead: called with a ``Settled`` for each event that became a dead letter. Both are called in a thread of
         their own, in order; what they raise is logged, and delivery never waits for them.
+    :param on_answer: called with the inbox item of each decision on what this agent asked, late and stale ones with
+        their ``verdict``.
+    :param on_cancel: called with each request to stop one of its tasks.
+    :param on_message: called with each word about one of its tasks. These three are told, in order, what came since
+        the client was made, by whatever process of the host; in a thread of their own, from the first record or wait
+        on. What they raise is logged.
     :param durability: ``auto`` syncs everything but progress before the call returns and progress within a second;
         ``full`` syncs every event.
     :param background: deliver and keep house in threads of this process, started by the first record. Without them
@@ -71,6 +77,9 @@ class OrchestratorClient:
         sinks: Sequence[AnySink] | None = None,
         on_delivered: Callback | None = None,
         on_dead: Callback | None = None,
+        on_answer: Hearer | None = None,
+        on_cancel: Hearer | None = None,
+        on_message: Hearer | None = None,
         durability: str | None = None,
         background: bool = True,
         clock: Clock | None = None,
@@ -95,8 +104,7 @@ class OrchestratorClient:
             sinks=sinks,
             transport=transport,
             background=background,
-            on_delivered=on_delivered,
-            on_dead=on_dead,
+            callbacks=Callbacks(on_delivered, on_dead, on_answer, on_cancel, on_message),
         )
         self._recorder = Recorder(
             self.agent_id,
@@ -199,6 +207,7 @@ class OrchestratorClient:
     def inbox(self, after: int = 0, task_id: str | None = None) -> tuple[Received, ...]:
         """What came back, as it came: a thousand items behind the place ``after`` (``n``), with each one's verdict.
 
+        Of every agent of the outbox; ``task_id`` for what is about one task.
         Data of other people with where it came from; nothing here was acted upon but answers to what was asked.
         """
         return self._people.received(after, task_id)

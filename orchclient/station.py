@@ -23,7 +23,7 @@ from orchclient.core.incidents import Incident
 from orchclient.core.secret import KnownSecrets
 from orchclient.core.task_state import TaskState
 from orchclient.delivery import flush as flushing
-from orchclient.delivery.announcer import Callback
+from orchclient.delivery.callbacks import NONE, Callbacks
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.delivery.flusher import Flusher, FlusherSettings
@@ -372,8 +372,7 @@ def open_station(
     sinks: Sequence[AnySink] | None,
     transport: TransportFactory | None,
     background: bool,
-    on_delivered: Callback | None = None,
-    on_dead: Callback | None = None,
+    callbacks: Callbacks = NONE,
 ) -> Station | SwitchedOff:
     """The station that the settings describe."""
     if settings.mode == "disabled":
@@ -398,8 +397,7 @@ def open_station(
             settings.request_timeout,
             settings.retention,
             secrets.redact_text,
-            on_delivered,
-            on_dead,
+            callbacks,
             settings.reminders,
         ),
     )

@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from orchclient.core.settled import Settled
+from orchclient.delivery.callbacks import Callback
 
 log = logging.getLogger("orchclient")
 
 AT_MOST = 10_000
 """What may wait for a slow callback; beyond it nothing more is told until there is room."""
-
-Callback = Callable[[Settled], object]
 
 
 class Announcer:

@@ -13,9 +13,11 @@ from attrs import frozen
 
 from orchclient.core.policy import Redact, as_it_is
 from orchclient.core.reminders import NEVER, Schedule
-from orchclient.delivery.announcer import Announcer, Callback
+from orchclient.delivery.announcer import Announcer
+from orchclient.delivery.callbacks import NONE, Callbacks
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.housekeeper import Housekeeper
+from orchclient.delivery.listener import Listener
 from orchclient.delivery.runner import Runner
 from orchclient.outbox.outbox import Outbox
 
@@ -28,15 +30,15 @@ if TYPE_CHECKING:
 class FlusherSettings:
     """How to deliver: who we are, how long an attempt may take, how long delivered events are kept (seconds).
 
-    ``redact`` takes secrets out of what a receiver says. The callbacks are told of events that this process settled.
+    ``redact`` takes secrets out of what a receiver says. The callbacks are told of events that this process settled,
+    and of what people said to the agent.
     """
 
     agent: str
     deadline_s: float = 10.0
     retention_s: float = 7 * 86_400.0
     redact: Redact = as_it_is
-    on_delivered: Callback | None = None
-    on_dead: Callback | None = None
+    callbacks: Callbacks = NONE
     schedule: Schedule = NEVER
 
 
@@ -57,7 +59,8 @@ class Flusher:
         self._clock = clock
         self._settings = settings
         self._runners: tuple[Runner, ...] = ()
-        self._announcer = Announcer(settings.on_delivered, settings.on_dead)
+        self._announcer = Announcer(settings.callbacks.on_delivered, settings.callbacks.on_dead)
+        self._listener = Listener(outbox, settings.agent, clock, settings.callbacks)
         self._housekeeper: Housekeeper | None = None
         self.is_running = False  # whether the threads of this process exist; they do not survive a fork
         self._starting = threading.Lock()
@@ -104,6 +107,7 @@ class Flusher:
                 for runner in self._runners:
                     runner.add_sink(first_seq)
                 self._housekeeper.start()
+                self._listener.start()
                 for runner in self._runners:
                     runner.start()
                 self.is_running = True
@@ -152,6 +156,7 @@ class Flusher:
         self._runners, self._housekeeper, self.is_running = (), None, False
         self._starting, self._turn = threading.Lock(), threading.Condition()
         self._announcer.forget_inherited()
+        self._listener.forget_inherited()
 
     def notice(self) -> None:
         """An event was recorded in this process: called on the record path, so it costs next to nothing."""
@@ -200,7 +205,8 @@ class Flusher:
             runner.stop(until)
         if self._housekeeper is not None:
             self._housekeeper.stop(until)
-        self._announcer.stop(max(until - self._clock.monotonic(), 0.0))
+        for telling in (self._announcer, self._listener):
+            telling.stop(max(until - self._clock.monotonic(), 0.0))
         self._runners, self._housekeeper, self.is_running = (), None, False
 
     def _ask_to_stop(self) -> None:
@@ -208,3 +214,4 @@ class Flusher:
             runner.ask_to_stop()
         if self._housekeeper is not None:
             self._housekeeper.ask_to_stop()
+        self._listener.ask_to_stop()

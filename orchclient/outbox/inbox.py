@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from orchclient.core.inbox_items import InboxItem, read_item
 from orchclient.core.jsontext import encode, storable
 from orchclient.core.judging import ItemVerdict, judged, settled_state
-from orchclient.outbox import requests
+from orchclient.outbox import folding, requests
 
 _ITEM = "source, id, type, task, request, answer_id, received_us, verdict, problem, body"
 _COUNTED = ("accepted", "late")
@@ -37,6 +37,14 @@ class Received:
     verdict: ItemVerdict = field(converter=ItemVerdict)
     problem: str
     body: str
+
+
+@frozen
+class Addressed:
+    """An item with the agent whose it is: who asked, or whose task it is about; None when nobody knows."""
+
+    item: Received
+    agent: str | None
 
 
 @frozen
@@ -171,6 +179,27 @@ def received(
     return [Received(*row) for row in found.fetchall()]
 
 
+def last_n(con: sqlite3.Connection) -> int:
+    """The place of the newest item, 0 when there was none. The newest is never forgotten, so no place comes twice."""
+    last: int = con.execute("SELECT coalesce(max(n), 0) FROM inbox").fetchone()[0]
+    return last
+
+
+def addressed(con: sqlite3.Connection, after_n: int, most: int) -> list[Addressed]:
+    """What came behind a place, in order, each with whose it is."""
+    rows = con.execute(
+        f"SELECT n, {_ITEM}, (SELECT agent FROM requests WHERE requests.id = inbox.request) FROM inbox WHERE n > ? "
+        "ORDER BY n LIMIT ?",
+        (after_n, most),
+    ).fetchall()
+    return [Addressed(Received(*item), asker or _agent_of(con, item[4])) for *item, asker in rows]
+
+
+def _agent_of(con: sqlite3.Connection, task: str) -> str | None:
+    state = folding.task_state(con, task) if task else None
+    return state.agent_id if state else None
+
+
 def told(con: sqlite3.Connection, task: str, type_: str, most: int) -> list[Received]:
     """The last words of one type to a task, in order."""
     found = con.execute(
@@ -191,9 +220,12 @@ def count_unreadable(con: sqlite3.Connection) -> int:
 
 
 def forget(con: sqlite3.Connection, before_us: int) -> None:
-    """Items that came before an instant are of no use any more, but for those of what is still open."""
+    """Items that came before an instant are of no use any more, but for those of what is still open.
+
+    The newest stays, or its place would be given out again, and who reads on from there would miss an item.
+    """
     con.execute(
-        "DELETE FROM inbox WHERE received_us < ? AND NOT EXISTS ("
+        "DELETE FROM inbox WHERE received_us < ? AND n < (SELECT max(n) FROM inbox) AND NOT EXISTS ("
         "SELECT 1 FROM requests WHERE requests.id = inbox.request AND requests.settled_us IS NULL)",
         (before_us,),
     )

@@ -81,6 +81,11 @@ class Outbox:
         return self._store.path
 
     @property
+    def generation(self) -> int:
+        """Rises whenever the files are opened anew: they may be others, with other places."""
+        return self._store.generation
+
+    @property
     def has_unsynced(self) -> bool:
         """Whether the newest commit could be taken back by a power cut."""
         return self._writer.commits.unsynced

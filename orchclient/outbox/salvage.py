@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 from zlib import crc32
@@ -30,6 +31,7 @@ from orchclient.outbox.owed import ENDINGS, Owed
 log = logging.getLogger("orchclient")
 
 _EVENT = "id, task, agent, type, priority, recorded_us, crc, body"
+_PEOPLE = (incidents, reminders, requests, inbox)
 _TYPES = (str, str, str, str, str, int, int, str)
 
 
@@ -133,7 +135,7 @@ def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source:
     _write_sinks(_sinks(ghost), con, before_seq)
     if before_seq == 0:
         _copy_fold(ghost, con)
-    for people in (incidents, reminders, requests, inbox):
+    for people in _PEOPLE:
         people.take_over(ghost, con)
     return copied
 
@@ -249,10 +251,26 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
     readable = _readable(damaged, _settled(damaged))
     copied = _copy_events((row for row in readable if crc32(row[-1].encode()) == row[-2]), con)
     _write_sinks(_readable_sinks(damaged), con, before_seq)
-    for people in (incidents, reminders, requests, inbox):
-        with suppress(sqlite3.Error):  # their next errors open incidents anew, and answers come again
-            people.take_over(damaged, con)
+    _take_over_people(damaged, con)
     return copied
+
+
+def _take_over_people(damaged: sqlite3.Connection, con: sqlite3.Connection) -> None:
+    """Take over what can be read of questions and incidents; what cannot is asked, reported and answered anew."""
+    lost = []
+    for people in _PEOPLE:
+        try:
+            people.take_over(damaged, con)
+        except sqlite3.OperationalError as error:  # not for damage: the statement does not fit the file
+            log.warning("%s of damaged files cannot be taken over: %s", _name(people), error)
+        except sqlite3.Error:
+            lost.append(_name(people))
+    if 0 < len(lost) < len(_PEOPLE):  # when nothing at all can be read, the loud record that follows says it
+        log.warning("of damaged files could not be read: %s", ", ".join(lost))
+
+
+def _name(people: ModuleType) -> str:
+    return people.__name__.rpartition(".")[2]
 
 
 def _readable_sinks(damaged: sqlite3.Connection) -> list[tuple[Any, ...]]:

@@ -137,9 +137,9 @@ class TestKeeping:
         assert outbox.query(lambda con: inbox.cursor(con, "o", SOURCE)) == ("c-7", "c-7")
 
     def test_old_items_are_forgotten_but_not_those_of_what_is_open(self, outbox: Outbox) -> None:
-        stored(outbox, answer(content_digest="sha256:" + "2" * 64), "strange")
+        stored(outbox, "strange", answer(content_digest="sha256:" + "2" * 64), "the newest")
         outbox.write(lambda con: inbox.forget(con, NOW + 2))
-        assert verdicts(outbox) == ["stale"]
+        assert verdicts(outbox) == ["stale", "unreadable"]
 
 
 class TestDeadlines:
@@ -222,3 +222,12 @@ class TestTakeover:
             assert client.request_clarification("t", "Ship it?", key="k").id == asked.id
             kept = station.query(inbox.received)  # type: ignore[union-attr]
             assert [item.verdict for item in kept] == [ItemVerdict.UNREADABLE]
+
+
+def test_the_newest_item_is_never_forgotten_so_no_place_comes_twice(outbox: Outbox) -> None:
+    for id_ in ("1", "2"):
+        outbox.write(lambda con, id_=id_: inbox.store_page(con, "o", SOURCE, [{"strange": id_}], id_, NOW))
+    before_n = outbox.query(inbox.last_n)
+    outbox.write(lambda con: inbox.forget(con, NOW + 1))
+    outbox.write(lambda con: inbox.store_page(con, "o", SOURCE, [{"strange": "3"}], "3", NOW))
+    assert [item.n for item in outbox.query(inbox.received)] == [before_n, before_n + 1]
