@@ -1,13 +1,27 @@
-"""What the dialects of chat services have in common: silence, trouble, and the words for them."""
+"""What the dialects of chat services have in common: what they take, silence, trouble, and the words for them."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpReply, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, printable
 from orchclient.core.telling import Remedy, Told
+from orchclient.sinks.secretive import Secretive
+
+
+class Chat(Secretive):
+    """A chat begins now, and looks for no missing sequence."""
+
+    from_beginning = False
+    checks_sequence = False
+
+    def limit(self) -> BatchLimit:
+        """As many as there are: what is posted is planned from them."""
+        return BatchLimit()
+
 
 GATEWAY_TIMEOUTS = frozenset({504, 524})
 """Somebody on the way waited in vain: what the service did is unknown. Any other 5xx says that it did nothing."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Message
 from orchclient.core.noise import NoiseRules
@@ -21,7 +20,7 @@ from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
 from orchclient.core.texts import fitted, joined, units
 from orchclient.sinks.address import must_be_public, target_of
-from orchclient.sinks.chat import GATEWAY_TIMEOUTS, as_json, in_trouble, json_object, said, silent
+from orchclient.sinks.chat import GATEWAY_TIMEOUTS, Chat, as_json, in_trouble, json_object, said, silent
 
 HOSTS: Final = frozenset({"discord.com", "discordapp.com", "canary.discord.com", "ptb.discord.com"})
 PATH: Final = r"/api/(?:v\d{1,2}/)?webhooks/\d{1,25}/[\w-]{1,200}"
@@ -57,12 +56,11 @@ _THREAD_IS_CLOSED = (50083, 160005)
 _SLOW_DOWN = (20016, 20028, 20029, 40062)
 
 
-class DiscordSink:
+class DiscordSink(Chat):
     """Posts to one webhook. ``thread_id`` names a thread of its channel."""
 
     kind = "discord"
-    from_beginning = False
-    checks_sequence = False
+    holds = "its webhook's URL"
     can_edit = True
     shortest_edit_s = 15.0
 
@@ -85,16 +83,6 @@ class DiscordSink:
         self.rules = rules or NoiseRules()
         self.public_url = public_url
         self._is_public = must_be_public(url.reveal(), allow_private)
-
-    def __repr__(self) -> str:
-        return f"DiscordSink({self.name!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a DiscordSink holds its webhook's URL, a secret, and is not pickled: make another one")
-
-    def limit(self) -> BatchLimit:
-        """As many as there are: what is posted is planned from them."""
-        return BatchLimit()
 
     def post(self, message: Message, *, plain: bool = False) -> HttpRequest:
         """``POST ?wait=true``: without it Discord reports no error, and no id to edit by."""

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from orchclient.core.batch import Batch
@@ -18,6 +18,7 @@ from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
 from orchclient.core.policy import Action, Verdict, decide, printable
 from orchclient.core.secret import KnownSecrets
 from orchclient.sinks.orchestrator_inbox import OrchestratorInbox
+from orchclient.sinks.secretive import Secretive
 
 PROTOCOL = "1.0"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -50,10 +51,11 @@ def checked_url(setting: str, url: str) -> str:
     return url.rstrip("/")
 
 
-class OrchestratorSink:
+class OrchestratorSink(Secretive):
     """Delivers to ``{url}/v1/events``. ``token`` is asked for at every request, so it may be renewed."""
 
     kind = "orchestrator"
+    holds = "where its token comes from"
     from_beginning = True
     checks_sequence = True
 
@@ -73,12 +75,6 @@ class OrchestratorSink:
         self._limit = BatchLimit()
         self._takes_gzip = False
         self.inbox = OrchestratorInbox(url, self._headers, self._secrets.redact_text)
-
-    def __repr__(self) -> str:
-        return f"OrchestratorSink({self.name!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an OrchestratorSink holds where its token comes from and is not pickled: make another one")
 
     def greeting(self) -> HttpRequest:
         """``GET /v1/capabilities``."""

@@ -8,9 +8,8 @@ plain_text throughout: Slack neither links, nor styles, nor mentions anything in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Message
 from orchclient.core.noise import NoiseRules
@@ -19,7 +18,7 @@ from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
 from orchclient.core.texts import fitted, joined, units
 from orchclient.sinks.address import must_be_public, target_of
-from orchclient.sinks.chat import GATEWAY_TIMEOUTS, as_json, in_trouble, said, silent
+from orchclient.sinks.chat import GATEWAY_TIMEOUTS, Chat, as_json, in_trouble, said, silent
 
 HOSTS: Final = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 PATH: Final = r"/(?:services/T\w+/B\w+/\w+)/?"
@@ -69,12 +68,11 @@ _BY_BODY: Mapping[str, tuple[Action, str]] = {
 }
 
 
-class SlackSink:
+class SlackSink(Chat):
     """Posts to one incoming webhook."""
 
     kind = "slack"
-    from_beginning = False
-    checks_sequence = False
+    holds = "its webhook's URL"
     can_edit = False
     shortest_edit_s = 300.0
 
@@ -95,16 +93,6 @@ class SlackSink:
         self.rules = rules or NoiseRules()
         self.public_url = public_url
         self._is_public = must_be_public(url.reveal(), allow_private)
-
-    def __repr__(self) -> str:
-        return f"SlackSink({self.name!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a SlackSink holds its webhook's URL, which is a secret, and is not pickled: make another one")
-
-    def limit(self) -> BatchLimit:
-        """As many as there are: what is posted is planned from them."""
-        return BatchLimit()
 
     def post(self, message: Message, *, plain: bool = False) -> HttpRequest:
         """``POST`` of blocks and a fallback text."""

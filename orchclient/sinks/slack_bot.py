@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpRequest, NoReply
 from orchclient.core.message import Message
 from orchclient.core.noise import NoiseRules
@@ -18,7 +17,7 @@ from orchclient.core.policy import Action, Verdict, retry_after_s
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told
 from orchclient.sinks.address import must_be_public, target_of
-from orchclient.sinks.chat import GATEWAY_TIMEOUTS, as_json, in_trouble, json_object, said, silent
+from orchclient.sinks.chat import GATEWAY_TIMEOUTS, Chat, as_json, in_trouble, json_object, said, silent
 from orchclient.sinks.slack import ONE_A_SECOND, payload
 
 API: Final = "https://slack.com/api"
@@ -45,12 +44,11 @@ _BY_ERROR: Final[Mapping[str, tuple[Action, str]]] = {
 }
 
 
-class SlackBotSink:
+class SlackBotSink(Chat):
     """Posts to one channel as an app. ``token`` is asked for at every request, so it may be renewed."""
 
     kind = "slack"
-    from_beginning = False
-    checks_sequence = False
+    holds = "its token"
     can_edit = True
     shortest_edit_s = 15.0
 
@@ -75,16 +73,6 @@ class SlackBotSink:
         self._api_url = api_url.rstrip("/")
         self._secrets = secrets or KnownSecrets((token().reveal(),))
         self._is_public = must_be_public(api_url, allow_private)
-
-    def __repr__(self) -> str:
-        return f"SlackBotSink({self.name!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a SlackBotSink holds its token, a secret, and is not pickled: make another one")
-
-    def limit(self) -> BatchLimit:
-        """As many as there are: what is posted is planned from them."""
-        return BatchLimit()
 
     def post(self, message: Message, *, plain: bool = False) -> HttpRequest:
         """``chat.postMessage``."""

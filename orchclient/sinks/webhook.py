@@ -14,7 +14,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
@@ -25,6 +25,7 @@ from orchclient.core.message import PREFIX, PRIORITIES, message_of
 from orchclient.core.policy import Verdict, all_delivered, decide
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.sinks.address import must_be_public, target_of
+from orchclient.sinks.secretive import Secretive
 
 THIN_ABOVE: Final = 20_000
 THIN_SCHEMA: Final = "https://orchclient.dev/schemas/thin.v1.json"
@@ -54,13 +55,14 @@ def _key(setting: str, secret: Secret) -> bytes:
     return key
 
 
-class WebhookSink:
+class WebhookSink(Secretive):
     """Posts to one URL each event whose type and priority are wanted.
 
     ``types`` are without their prefix (``task.completed.v1``); none: all. ``least`` is the lowest priority.
     """
 
     kind = "webhook"
+    holds = "its URL and its secrets"
     from_beginning = False
     checks_sequence = False
 
@@ -87,12 +89,6 @@ class WebhookSink:
         self._secrets = secrets or KnownSecrets((url.reveal(), *(secret.reveal() for secret in signing)))
         self._is_public = must_be_public(url.reveal(), allow_private)
         self._now_s = now_s
-
-    def __repr__(self) -> str:
-        return f"WebhookSink({self.name!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a WebhookSink holds its URL and its secrets and is not pickled: make another one")
 
     def limit(self) -> BatchLimit:
         """One event a request."""
