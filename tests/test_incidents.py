@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 
 from orchclient import InvalidEvent, OrchestratorClient, OutboxError
 from orchclient.aio import OrchestratorClient as AioClient
+from orchclient.core.reminders import Schedule
+from orchclient.delivery.clock import SystemClock
+from orchclient.delivery.reminding import Reminding
+from orchclient.outbox import incidents
 from tests.conftest import MakeClient
 from tests.docs.test_examples import envelope_validator
 from tests.test_client import stored
@@ -213,6 +217,23 @@ def test_the_asynchronous_client_counts_and_resolves_too(outbox_path: Path) -> N
             assert await task.resolve_error("k") is None
 
     asyncio.run(main())
+
+
+def test_open_incidents_with_ever_new_keys_are_bounded_and_what_is_critical_stays(make_client: MakeClient) -> None:
+    client = make_client(background=False)
+    client.escalate_error("t", "database_connection", "down", dedup_key="critical", fatal=False)
+    for number in range(30):
+        escalate(client, key=f"key-{number}")
+    escalate(client, key="key-3")  # the newest now
+    station = client._station
+    Reminding(station._outbox, SystemClock(), Schedule()).look()
+    assert station.write(lambda con: incidents.forget_oldest_open(con, 10)) == 20
+    assert station.write(lambda con: incidents.forget_oldest_open(con, 10)) == 0
+    assert client.resolve_error("t", "critical")
+    assert client.resolve_error("t", "key-29")
+    assert client.resolve_error("t", "key-3")
+    assert client.resolve_error("t", "key-4") is None
+    assert escalate(client, key="key-4").count == 1
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["error", "resolve", "restart"])), max_size=30))

@@ -183,5 +183,6 @@ def _newest(con: sqlite3.Connection) -> tuple[int, int]:
 def _forget_settled(con: sqlite3.Connection, before_us: int) -> None:
     """What was settled before an instant: nobody waits for it, and the journal has told it."""
     incidents.forget_resolved(con, before_us)
+    incidents.forget_oldest_open(con)
     requests.forget_settled(con, before_us)
     inbox.forget(con, before_us)

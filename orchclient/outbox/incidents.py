@@ -11,6 +11,9 @@ from orchclient.core.incidents import Incident
 
 _COLUMNS = "task, key, first_id, last_id, count"
 
+OPEN_AT_MOST = 10_000
+"""Open incidents that are remembered: an agent that names each error anew would keep every one of them for ever."""
+
 
 def open_one(con: sqlite3.Connection, task: str, key: str) -> Incident | None:
     """The open incident of a task with a key."""
@@ -52,6 +55,17 @@ def by_first(con: sqlite3.Connection, first_id: str) -> Incident | None:
 def forget_resolved(con: sqlite3.Connection, before_us: int) -> None:
     """What was resolved before an instant is told in the journal, and nobody resolves it again."""
     con.execute("DELETE FROM incidents WHERE resolved_us < ?", (before_us,))
+
+
+def forget_oldest_open(con: sqlite3.Connection, at_most: int = OPEN_AT_MOST) -> int:
+    """Forget the open incidents that were silent for longest, beyond a number; how many. The next error of such a one
+    counts from 1 again. What is reminded of stays, however old: who resolves it must find it.
+    """
+    return con.execute(
+        "DELETE FROM incidents WHERE first_id IN (SELECT first_id FROM incidents WHERE resolved_us IS NULL "
+        "AND first_id NOT IN (SELECT about FROM reminders) ORDER BY last_id DESC LIMIT -1 OFFSET ?)",
+        (at_most,),
+    ).rowcount
 
 
 def take_over(lost: sqlite3.Connection, con: sqlite3.Connection) -> None:
