@@ -361,6 +361,20 @@ def _resolve_token(values: dict[str, Any], origins: dict[str, str]) -> None:
     values["token"], origins["token"] = _token(secret_file(Path(token_file).expanduser())), f"file {token_file}"
 
 
+class FileSecret(Secret):
+    """A secret that is read anew from its file whenever it is needed: tokens expire, and others are written there."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(secret_file(path))
+
+    def reveal(self) -> str:
+        """What the file holds now. Raises ``ConfigError``."""
+        return secret_file(self._path)
+
+
 def secret_file(path: Path) -> str:
     """The text of a file that only its owner can read. Raises ``ConfigError``."""
     try:

@@ -135,24 +135,26 @@ def _resolved(where: str, options: dict[str, Any], secrets: KnownSecrets) -> dic
     for option in SECRET_OPTIONS:
         if option in options:
             raise ConfigError(f"{where}: {option} is a secret and must not stand in a file; use {option}_file or _env")
-        text = _secret(where, option, options.pop(f"{option}_file", None), options.pop(f"{option}_env", None))
-        if text is not None:
+        secret = _secret(where, option, options.pop(f"{option}_file", None), options.pop(f"{option}_env", None))
+        if secret is not None:
+            text = secret.reveal()
             secrets.keep(text, *(secrets_in(text) if option == "webhook_url" else text.replace(",", " ").split()))
-            options[option] = Secret(text)
+            options[option] = secret
     return options
 
 
-def _secret(where: str, option: str, file: Any, variable: Any) -> str | None:
+def _secret(where: str, option: str, file: Any, variable: Any) -> Secret | None:
     if file is not None and variable is not None:
         raise ConfigError(f"{where}: both {option}_file and {option}_env are given: keep one")
     if file is not None:
-        return config.secret_file(Path(str(file)).expanduser())
+        path = Path(str(file)).expanduser()
+        return config.FileSecret(path) if option == "token" else Secret(config.secret_file(path))
     if variable is None:
         return None
     text = os.environ.get(str(variable), "")
     if not text:
         raise ConfigError(f"{where}: {option}_env names {variable}, which is not set in the environment")
-    return text
+    return Secret(text)
 
 
 def _factory(where: str, kind: str) -> Factory:

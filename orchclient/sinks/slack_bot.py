@@ -34,7 +34,7 @@ _BY_ERROR: Final[Mapping[str, tuple[Action, str]]] = {
     **dict.fromkeys(_NOT_THIS_WAY.split(), (Action.BISECT, "")),
     **dict.fromkeys(
         ["invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired", "org_login_required"],
-        (Action.DISABLE, _TOKEN_CURE),
+        (Action.PAUSE, _TOKEN_CURE),  # and not disabled: with the next token it goes on
     ),
     **dict.fromkeys(["missing_scope", "no_permission"], (Action.PAUSE, "give the app the scope chat:write")),
     **dict.fromkeys(
@@ -65,7 +65,7 @@ class SlackBotSink(Chat):
         allow_private: bool = False,
     ) -> None:
         self.name = name
-        self.target = target_of(f"{api_url} {channel} {token().reveal()}")
+        self.target = target_of(f"{api_url} {channel}")  # not the token: it is renewed, and the messages stay
         self.rules = rules or NoiseRules()
         self.public_url = public_url
         self._token = token
@@ -107,8 +107,10 @@ class SlackBotSink(Chat):
         return in_trouble(reason, wait_s, may_have_arrived=outcome.status in GATEWAY_TIMEOUTS, is_edit=is_edit)
 
     def _request(self, method: str, payload: Mapping[str, Any]) -> HttpRequest:
+        token = self._token().reveal()
+        self._secrets.learn(token)
         headers = {
-            "Authorization": f"Bearer {self._token().reveal()}",
+            "Authorization": f"Bearer {token}",
             "Content-Type": "application/json; charset=utf-8",
             "Accept": "application/json",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def told(error: str, *, is_edit: bool = False, status: int = 200, **headers: str
 @pytest.mark.parametrize(
     ("error", "action", "remedy"),
     [
-        ("invalid_auth", Action.DISABLE, Remedy.NONE),
-        ("token_revoked", Action.DISABLE, Remedy.NONE),
+        ("invalid_auth", Action.PAUSE, Remedy.NONE),
+        ("token_revoked", Action.PAUSE, Remedy.NONE),
         ("missing_scope", Action.PAUSE, Remedy.NONE),
         ("channel_not_found", Action.PAUSE, Remedy.NONE),
         ("not_in_channel", Action.PAUSE, Remedy.NONE),
@@ -130,6 +131,44 @@ def test_a_task_has_one_message_and_a_deleted_one_comes_again(
         service.plan(slack_error("invalid_blocks"))
         client.escalate_error("t", "odd", "as plain text", 1)
         assert service.wait_for(lambda: any("as plain text" in each.payload["text"] for each in service.shown), SOON_S)
+
+
+def test_a_token_that_is_renewed_goes_on_with_the_same_messages(
+    make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SlackApiDouble() as service:
+        token_file = tmp_path / "token"
+        token_file.touch(0o600)
+        token_file.write_text(service.token)
+        settings = tmp_path / "config.toml"
+        settings.write_text(
+            f'[sinks.team]\nkind = "slack"\ntoken_file = "{token_file}"\nspeaks_every = "0s"\n'
+            f'channel = "{service.channel}"\napi_url = "{service.api_url}"\n'
+        )
+        monkeypatch.setenv("ORCHCLIENT_CONFIG", str(settings))
+        client = make_client()
+        client.update_task_status("t", "in_progress", progress_percentage=10)
+        assert client.flush(SOON_S)
+        service.token = "xoxb-the-next-token-0987654321"
+        client.update_task_status("t", "in_progress", progress_percentage=20)
+        client.flush(SOON_S)
+        (sink,) = client.health().sinks
+        assert (sink.state, sink.pending) == ("paused", 1)
+        assert "token_file" in sink.reason
+        token_file.write_text(service.token)
+        client.update_task_status("t", "in_progress", progress_percentage=30, current_step=f"with {service.token}")
+        ends = time.monotonic() + SOON_S
+        while not client.flush(SOON_S) and time.monotonic() < ends:
+            pass  # an attempt with the old token was still under way
+        (shown,) = service.shown
+        assert "30 %" in shown.text
+        assert shown.edited_s
+
+
+def test_another_token_is_not_another_target() -> None:
+    renewed = SlackBotSink(lambda: Secret(TOKEN[::-1]), "C0123456789")
+    elsewhere = SlackBotSink(lambda: Secret(TOKEN), "C0123456780")
+    assert renewed.target == SINK.target != elsewhere.target
 
 
 @pytest.mark.parametrize(
