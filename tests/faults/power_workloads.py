@@ -500,7 +500,7 @@ def settles_before_the_answer() -> None:
 
 
 def parks_in_two_steps() -> None:
-    """An event is put on the desk in one transaction and counted in the next."""
+    """An event is put on the desk in one transaction and counted before the next, which may be a while later."""
     from orchclient.outbox import desk
 
     count = desk._count
@@ -510,10 +510,9 @@ def parks_in_two_steps() -> None:
     write = outbox.Outbox.write
 
     def twice(self: Any, work: Any, *, synced: bool = False) -> Any:
-        result = write(self, work, synced=synced)
         while owed:
             write(self, lambda con: count(con, *owed.pop()), synced=synced)
-        return result
+        return write(self, work, synced=synced)
 
     outbox.Outbox.write = twice  # type: ignore[method-assign]
 
