@@ -30,4 +30,4 @@ class Told:
     message_id: str = ""
     remedy: Remedy = Remedy.NONE
     rest_s: float = 0.0
-    is_global: bool = False  # the wait is for every destination of this service
+    is_for_all: bool = False  # the wait is for every destination that shares the limit

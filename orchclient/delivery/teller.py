@@ -17,16 +17,17 @@ from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Kind, Message, digest, message_of, possibly_repeated
 from orchclient.core.noise import NoiseRules, Topic, due_us, task_topic, topic_of
-from orchclient.core.policy import Action, Verdict, all_delivered, without_secrets
+from orchclient.core.policy import Action, Verdict, all_delivered, bounded_wait_s, without_secrets
 from orchclient.core.telling import Remedy, Told
 from orchclient.delivery.courier import Cut
 from orchclient.delivery.settlement import DAMAGED, Exchange, Selection, StaleEpoch, settled, write_fates
 from orchclient.delivery.transport import Transport
 from orchclient.delivery.worker import IDLE, Worker
-from orchclient.outbox import attempts, cursors, desk, journal, posts
+from orchclient.outbox import attempts, cursors, desk, journal, posts, shared_waits
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.journal import Row
 from orchclient.outbox.posts import Post
+from orchclient.outbox.shared_waits import SharedWait
 from orchclient.sinks.sink import ChatSink, Selective
 
 FORGOTTEN_AFTER_US = 30 * 86_400 * 1_000_000
@@ -87,7 +88,7 @@ class Teller(Worker):
         telling = self._next()
         if telling is None:
             return self._next_due_s()
-        if telling.events:
+        if telling.events and not self._waits_with_others():
             self._tell(telling)
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
@@ -234,6 +235,24 @@ class Teller(Worker):
             return self.chat.edit(telling.message, telling.edits, plain=plain)
         return self.chat.post(telling.message, plain=plain)
 
+    def _waits_with_others(self) -> bool:
+        """Whether another destination that shares a limit of the service with this one was told to wait."""
+        limit, now_us = self.chat.shared_limit, self.clock.now_us()
+        wait = self.outbox.query(lambda con: shared_waits.of(con, limit, now_us)) if limit else None
+        if wait is None:
+            return False
+        reason = f"waits with {wait.sink}: {wait.reason}"
+        throttled: dict[str, Any] = {"state": SinkState.THROTTLED, "reason": reason, "next_try_us": wait.until_us}
+        self.outbox.write(lambda con: self._note(con, **throttled))
+        self._not_before = self.clock.monotonic() + (wait.until_us - now_us) / 1e6
+        self._change(SinkState.THROTTLED, self.failures, reason)
+        return True
+
+    def _let_others_wait(self, verdict: Verdict) -> None:
+        now_us = self.clock.now_us()
+        wait = SharedWait(now_us + int(bounded_wait_s(verdict.retry_after_s) * 1e6), self.sink.name, verdict.reason)
+        self.outbox.write(lambda con: shared_waits.ask(con, self.chat.shared_limit, wait, now_us))
+
     def _claim(self, telling: Telling, at_us: int) -> None:
         def write(con: sqlite3.Connection) -> None:
             self._hold_epoch(con)
@@ -258,6 +277,8 @@ class Teller(Worker):
             self._wait_for_better_times(telling, told, exchange)
 
     def _wait_for_better_times(self, telling: Telling, told: Told, exchange: Exchange) -> None:
+        if told.is_for_all and self.chat.shared_limit:
+            self._let_others_wait(told.verdict)
         if told.remedy is not Remedy.IT_MAY_HAVE_ARRIVED:
             self._unclaim(telling)
         elif self.rules.is_repeated(telling.urgency):

@@ -17,6 +17,7 @@ class Chat(Secretive):
 
     from_beginning = False
     checks_sequence = False
+    shared_limit = ""
 
     def limit(self) -> BatchLimit:
         """As many as there are: what is posted is planned from them."""

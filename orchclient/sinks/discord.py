@@ -77,6 +77,8 @@ class DiscordSink(Chat):
     ) -> None:
         self.name = name
         self.target = target_of(f"{url.reveal()} {thread_id}")
+        host = urlsplit(url.reveal()).netloc
+        self.shared_limit = f"discord:{'discord.com' if host in HOSTS else host}"  # by address, for all its webhooks
         self._url = url
         self._thread_id = thread_id
         self._secrets = secrets or KnownSecrets((url.reveal(),))
@@ -159,8 +161,14 @@ def _too_fast(reply: HttpReply, document: Mapping[str, Any], reason: str, *, has
     )
     if not has_document:
         asked_s = max(asked_s, CLOUDFLARE_S)
-    is_global = document.get("global") is True or reply.headers.get("x-ratelimit-scope", "").lower() == "global"
-    return Told(Verdict(Action.BACK_OFF, reason, max(asked_s, SHORTEST_WAIT_S)), is_global=is_global)
+    verdict = Verdict(Action.BACK_OFF, reason, max(asked_s, SHORTEST_WAIT_S))
+    return Told(verdict, is_for_all=not has_document or _is_global(reply, document))
+
+
+def _is_global(reply: HttpReply, document: Mapping[str, Any]) -> bool:
+    """Told in three places, of which one suffices; a ban of the address, which has no document, is for all as well."""
+    told = reply.headers.get("x-ratelimit-global", ""), reply.headers.get("x-ratelimit-scope", "")
+    return document.get("global") is True or told[0].lower() == "true" or told[1].lower() == "global"
 
 
 def _seconds(value: object) -> float:

@@ -125,6 +125,9 @@ class ChatSink(Destination, Protocol):
     public_url: str
     """Where people answer; empty for nowhere."""
 
+    shared_limit: str
+    """Names a limit of the service that counts several destinations together; empty for none, never a secret."""
+
     def post(self, message: Message, *, plain: bool = False) -> HttpRequest:
         """The request that shows a message; ``plain``: as simply as possible, since the rich form was refused."""
 

@@ -66,6 +66,7 @@ class SlackBotSink(Chat):
     ) -> None:
         self.name = name
         self.target = target_of(f"{api_url} {channel}")  # not the token: it is renewed, and the messages stay
+        self.shared_limit = f"slack:{target_of(f'{api_url} {token().reveal()}')}"  # by method, app and workspace
         self.rules = rules or NoiseRules()
         self.public_url = public_url
         self._token = token
@@ -97,7 +98,7 @@ class SlackBotSink(Chat):
             return Told(Verdict(Action.SETTLE, "accepted"), _message_id(document), rest_s=ONE_A_SECOND)
         wait_s = retry_after_s(outcome.headers.get("retry-after"), now_us)
         if outcome.status == 429 or error in ("ratelimited", "rate_limited"):
-            return Told(Verdict(Action.BACK_OFF, reason, max(wait_s, ONE_A_SECOND)))
+            return Told(Verdict(Action.BACK_OFF, reason, max(wait_s, ONE_A_SECOND)), is_for_all=True)
         if outcome.status == 200 and isinstance(error, str):
             return _classed(error, reason, is_edit=is_edit)
         if outcome.status in (401, 403):

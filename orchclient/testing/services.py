@@ -187,13 +187,24 @@ class Bucket:
 
 
 class DiscordDouble(Double):
-    """A webhook of Discord: ``limit`` requests in ``window_s`` seconds (observed: 5 in 2)."""
+    """Webhooks of Discord: each ``limit`` requests in ``window_s`` seconds (observed: 5 in 2), 50 a second together.
+
+    ``other_webhook_url`` is another one, of another channel.
+    """
 
     path = "/api/webhooks/123456789012345678/" + "t" * 68
+    other_path = "/api/webhooks/876543210987654321/" + "o" * 68
 
     def __init__(self, limit: int = 5, window_s: float = 2.0) -> None:
         super().__init__()
         self.bucket = Bucket(limit, window_s)
+        self.buckets = {self.path: self.bucket, self.other_path: Bucket(limit, window_s)}
+        self.all_together = Bucket(50, 1.0)
+
+    @property
+    def other_webhook_url(self) -> str:
+        """Where to post to the other channel."""
+        return f"http://{HOST}:{self._port}{self.other_path}"
 
     def delete(self, shown: Shown) -> None:
         """A person deletes a message."""
@@ -203,14 +214,18 @@ class DiscordDouble(Double):
     def answer(self, request: HttpRequest) -> HttpReply:
         """``POST`` shows, ``PATCH`` of a message changes it; whatever Discord refuses is refused."""
         path, _, query = request.url.partition("?")
-        if not path.startswith(self.path):
+        webhook = next((each for each in self.buckets if path.startswith(each)), None)
+        if webhook is None:
             return discord_error(404, 10015, "Unknown Webhook")
-        now_s = time.monotonic()
-        wait_s = self.bucket.take(now_s)
+        now_s, bucket = time.monotonic(), self.buckets[webhook]
+        wait_s = self.all_together.take(now_s)
         if wait_s:
-            return discord_too_fast(wait_s, self.bucket.headers(now_s))
-        reply = self._served(request, path[len(self.path) :], query)
-        return HttpReply(reply.status, {**reply.headers, **self.bucket.headers(now_s)}, reply.body)
+            return discord_too_fast(wait_s, is_global=True)
+        wait_s = bucket.take(now_s)
+        if wait_s:
+            return discord_too_fast(wait_s, bucket.headers(now_s))
+        reply = self._served(request, path[len(webhook) :], query)
+        return HttpReply(reply.status, {**reply.headers, **bucket.headers(now_s)}, reply.body)
 
     def _served(self, request: HttpRequest, below: str, query: str) -> HttpReply:
         payload = _object(request.body)
@@ -242,6 +257,7 @@ def discord_error(status: int, code: int, message: str, **more: Any) -> HttpRepl
 def discord_too_fast(wait_s: float, headers: Mapping[str, str] | None = None, *, is_global: bool = False) -> HttpReply:
     """A 429: seconds as a float in the body, as a whole number in the header."""
     told = {"Retry-After": str(int(wait_s) + 1), "X-RateLimit-Scope": "global" if is_global else "user"}
+    told |= {"X-RateLimit-Global": "true"} if is_global else {}
     body = {"message": "You are being rate limited.", "retry_after": round(wait_s, 3), "global": is_global}
     return HttpReply(429, {**JSON, **(headers or {}), **told}, json.dumps(body).encode())
 

@@ -279,6 +279,49 @@ def test_a_429_is_waited_for(make_client: MakeClient) -> None:
         assert second.at_s - first.at_s >= 0.3
 
 
+def two_channels(service: DiscordDouble) -> list[DiscordSink]:
+    other = DiscordSink(Secret(service.other_webhook_url), rules=OFTEN, name="other")
+    return [discord(service), other]
+
+
+def asked_at(service: DiscordDouble, path: str) -> list[float]:
+    with service.changed:
+        return [each.at_s for each in service.seen if each.path.startswith(path)]
+
+
+@pytest.mark.parametrize("is_global", [True, False])
+def test_a_global_429_holds_every_webhook_of_discord_and_another_one_only_its_own(
+    make_client: MakeClient, is_global: bool
+) -> None:
+    wait_s = 1.2 if is_global else 60.0
+    with DiscordDouble() as service:
+        client = make_client(sinks=two_channels(service)[:1])
+        service.plan(discord_too_fast(wait_s, is_global=is_global))
+        client.escalate_error("t", "odd", "x", 1)
+        assert until(lambda: client.health().sinks[0].state == "throttled")
+        client.add_sink(two_channels(service)[1])
+        client.escalate_error("t", "odd", "y", 1)
+        assert service.wait_for(lambda: asked_at(service, service.other_path) != [])
+        waited_s = asked_at(service, service.other_path)[0] - service.seen[0].at_s
+        assert (waited_s >= wait_s) is is_global
+        assert service.count(429) == 1
+
+
+def test_who_is_elected_next_waits_for_a_global_429_too(make_client: MakeClient) -> None:
+    with DiscordDouble() as service:
+        first, second = two_channels(service)
+        client = make_client(sinks=[first])
+        service.plan(discord_too_fast(1.2, is_global=True))
+        client.escalate_error("t", "odd", "x", 1)
+        assert until(lambda: client.health().sinks[0].state == "throttled")
+        client.close(0)
+        later = make_client(sinks=[second])
+        later.escalate_error("t", "odd", "y", 1)
+        assert until(lambda: any("waits with discord" in sink.reason for sink in later.health().sinks))
+        assert until(lambda: len(service.shown) == 1)
+        assert asked_at(service, service.other_path)[0] - service.seen[0].at_s >= 1.2
+
+
 def test_quiet_hours_hold_what_is_not_urgent_and_end_with_one_digest(make_client: MakeClient) -> None:
     class Night:
         ends: int | None = int((time.time() + 3600) * 1e6)

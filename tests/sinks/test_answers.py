@@ -100,12 +100,14 @@ def test_an_empty_bucket_is_waited_for_before_a_429_comes() -> None:
 
 def test_a_429_waits_for_the_float_of_its_body() -> None:
     told = discord(429, retry_after=2.75)
-    assert (told.verdict.retry_after_s, told.is_global, told.remedy) == (2.75, False, Remedy.NONE)
+    assert (told.verdict.retry_after_s, told.is_for_all, told.remedy) == (2.75, False, Remedy.NONE)
 
 
 def test_a_global_429_is_for_every_destination() -> None:
-    assert DISCORD.told(HttpReply(429, {}, b'{"retry_after": 1.5, "global": true}'), NOW_US).is_global
-    assert DISCORD.told(HttpReply(429, {"x-ratelimit-scope": "global"}, b"{}"), NOW_US).is_global
+    assert DISCORD.told(HttpReply(429, {}, b'{"retry_after": 1.5, "global": true}'), NOW_US).is_for_all
+    assert DISCORD.told(HttpReply(429, {"x-ratelimit-scope": "global"}, b"{}"), NOW_US).is_for_all
+    assert DISCORD.told(HttpReply(429, {"x-ratelimit-global": "true"}, b"{}"), NOW_US).is_for_all
+    assert not DISCORD.told(HttpReply(429, {"x-ratelimit-scope": "shared"}, b"{}"), NOW_US).is_for_all
 
 
 def test_a_429_that_is_not_discord_s_own_waits_long() -> None:
