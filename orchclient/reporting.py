@@ -12,7 +12,7 @@ from orchclient.core.events import EventType
 from orchclient.core.health import overall
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.flush import Mark
-from orchclient.outbox import cursors, desk, folding, gaps, identity, inbox, journal, leadership, requests
+from orchclient.outbox import cursors, desk, folding, gaps, identity, inbox, journal, leadership, posts, requests
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.wal import WalReport
 
@@ -82,7 +82,10 @@ class OutboxReport:
 
 @frozen
 class Delivered:
-    """What a flush did for one destination, and what is left."""
+    """What a flush did for one destination, and what is left.
+
+    Of the ``pending``, ``held`` are held back by the noise rules: people are told of them when their turn comes.
+    """
 
     delivered: int
     pending: int
@@ -90,11 +93,15 @@ class Delivered:
     state: str
     reason: str = ""
     next_try_at: str | None = None
+    held: int = 0
 
 
 @frozen
 class FlushReport:
-    """What a flush did. True when nothing that was due is left: all delivered, none dead."""
+    """What a flush did. True when nothing that was due is left: all delivered, none dead.
+
+    What only waits for its turn (a newer state of a message that changed just now, what quiet hours hold) is not due.
+    """
 
     destinations: Mapping[str, Delivered]
     seconds: float
@@ -110,18 +117,29 @@ class FlushReport:
         return sum(each.pending for each in self.destinations.values())
 
     @property
+    def held(self) -> int:
+        """Of the pending events, those that noise rules hold back until their turn."""
+        return sum(each.held for each in self.destinations.values())
+
+    @property
+    def due(self) -> int:
+        """Of the pending events, those that should have been delivered by now."""
+        return self.pending - self.held
+
+    @property
     def dead(self) -> int:
         """Events that became dead letters during the flush."""
         return sum(each.dead for each in self.destinations.values())
 
     def __bool__(self) -> bool:
-        return not (self.pending or self.dead)
+        return not (self.due or self.dead)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {
             "delivered": self.delivered,
             "pending": self.pending,
+            "held": self.held,
             "dead": self.dead,
             "seconds": round(self.seconds, 3),
             "destinations": {name: asdict(each) for name, each in self.destinations.items()},
@@ -221,12 +239,17 @@ def communication_stats(con: sqlite3.Connection, path: str, agent: str, now_us: 
 
 
 def flush_report(
-    con: sqlite3.Connection, before: Mapping[str, SinkRow], mark: Mark, only: tuple[str, ...], seconds: float
+    con: sqlite3.Connection,
+    before: Mapping[str, SinkRow],
+    mark: Mark,
+    only: tuple[str, ...],
+    seconds: float,
+    now_us: int,
 ) -> FlushReport:
     """What changed since ``before``, and what of the events up to the mark is left."""
     return FlushReport(
         {
-            row.name: _delivered(con, row, before.get(row.name), mark)
+            row.name: _delivered(con, row, before.get(row.name), mark, now_us)
             for row in cursors.sinks(con)
             if not only or row.name in only
         },
@@ -234,7 +257,7 @@ def flush_report(
     )
 
 
-def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark) -> Delivered:
+def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark, now_us: int) -> Delivered:
     return Delivered(
         delivered=max(row.delivered - (before.delivered if before else 0), 0),
         pending=_left(con, row, mark),
@@ -242,6 +265,7 @@ def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, ma
         state=row.state.value,
         reason=row.reason,
         next_try_at=_text(row.next_try_us),
+        held=posts.held_back(con, row.name, now_us, mark.last_seq, mark.task) if row.parked else 0,
     )
 
 

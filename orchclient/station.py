@@ -206,8 +206,8 @@ class Station:
         if not was_running and not self._background:
             self._outbox.on_burden = None
             self._flusher.stop(CUT_S if progress.is_cut else STOP_S)
-        seconds = self._clock.monotonic() - began
-        return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds))
+        seconds, now_us = self._clock.monotonic() - began, self._clock.now_us()
+        return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds, now_us))
 
     def _wait(self, since: flushing.Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> flushing.Progress:
         return flushing.wait(

@@ -162,7 +162,7 @@ def exit_code(report: FlushReport) -> ExitCode:
         return ExitCode.REFUSED
     if report.dead:
         return ExitCode.DEAD
-    return ExitCode.PENDING if report.pending else ExitCode.DONE
+    return ExitCode.PENDING if report.due else ExitCode.DONE
 
 
 def _is_refused(each: Delivered) -> bool:
@@ -205,7 +205,7 @@ def _text(report: FlushReport, configured: Sequence[str]) -> str:
     lines = [f"{name}  {_outcome(each)}" for name, each in report.destinations.items()]
     if not report.destinations:
         lines.append("No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL.")
-    elif not configured and report.pending:
+    elif not configured and report.due:
         lines.append("No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL.")
     if len(lines) > 1:
         lines.append(
@@ -221,8 +221,10 @@ def _outcome(each: Delivered) -> str:
     parts = [f"{number(each.delivered)} delivered"]
     if each.dead:
         parts.append(f"{number(each.dead)} became dead")
-    if each.pending:
-        parts.append(f"{number(each.pending)} left ({_why(each)})")
+    if each.pending > each.held:
+        parts.append(f"{number(each.pending - each.held)} left ({_why(each)})")
+    if each.held:
+        parts.append(f"{number(each.held)} held back by its noise rules")
     return ", ".join(parts)
 
 

@@ -211,8 +211,10 @@ def parked_up_to(con: sqlite3.Connection, sink: str, seq: int) -> int:
 
 def parked_of_task(con: sqlite3.Connection, sink: str, task: str) -> int:
     """How many events of a task are parked for a sink."""
-    row = con.execute("SELECT parked FROM lanes WHERE sink = ? AND task = ?", (sink, task)).fetchone()
-    return row[0] if row else 0
+    count: int = con.execute(
+        "SELECT count(*) FROM work WHERE sink = ? AND state = 'parked' AND task = ?", (sink, task)
+    ).fetchone()[0]
+    return count
 
 
 def dead_of_task(con: sqlite3.Connection, sink: str, task: str) -> int:

@@ -134,6 +134,16 @@ def next_due_us(con: sqlite3.Connection, sink: str) -> int | None:
     return due_us
 
 
+def held_back(con: sqlite3.Connection, sink: str, now_us: int, up_to_seq: int, task: str | None = None) -> int:
+    """How many events up to a place wait for their turn only: people are not to be told of them yet."""
+    count: int = con.execute(
+        "SELECT count(*) FROM posts WHERE sink = :sink AND due_us > :now AND is_owed AND seq <= :seq "
+        "AND (:task IS NULL OR task = :task)",
+        {"sink": sink, "now": now_us, "seq": up_to_seq, "task": task},
+    ).fetchone()[0]
+    return count
+
+
 def claim(con: sqlite3.Connection, sink: str, post: Post, now_us: int) -> None:
     """A request is about to go out: whoever finds this later knows that it may have arrived."""
     con.execute("UPDATE posts SET claimed_us = ? WHERE sink = ? AND topic = ?", (now_us, sink, post.topic))

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from orchclient import OrchestratorClient
-from orchclient.testing import Fault, Receiver
+from orchclient.core.secret import Secret
+from orchclient.sinks.discord import DiscordSink
+from orchclient.testing import DiscordDouble, Fault, Receiver
 from tests.cli.command import Command
 from tests.conftest import MakeClient
 
@@ -43,6 +45,24 @@ def second(tmp_path: Path) -> Iterator[tuple[Receiver, str]]:
         settings = tmp_path / "settings.toml"
         settings.write_text(f'[sinks.audit]\nkind = "orchestrator"\nurl = "{receiver.url}"\n')
         yield receiver, str(settings)
+
+
+def test_what_noise_rules_hold_back_is_not_due_and_is_told(make_client: MakeClient, outbox_path: Path) -> None:
+    with DiscordDouble() as discord:
+        command = Command(outbox_path)
+        command.environment["ORCHCLIENT_DISCORD_WEBHOOK_URL"] = discord.webhook_url
+        client = make_client(sinks=[DiscordSink(Secret(discord.webhook_url))])
+        client.update_task_status("build", "testing", progress_percentage=10)
+        assert client.flush(20)
+        client.update_task_status("build", "testing", progress_percentage=20)
+        client.close()
+        ended = command("flush")
+        assert (ended.code, ended.out.partition(" in ")[0]) == (
+            0,
+            "discord  0 delivered, 1 held back by its noise rules",
+        )
+        flushed = command.json("flush")
+        assert (flushed["ok"], flushed["pending"], flushed["held"]) == (True, 1, 1)
 
 
 def test_only_the_destinations_that_are_named_are_served(

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
+from attrs import evolve
 
 from orchclient import OrchestratorClient
 from orchclient.core.events import NotificationPriority
@@ -21,6 +23,7 @@ from orchclient.core.noise import NoiseRules
 from orchclient.core.secret import Secret
 from orchclient.outbox import cursors, journal
 from orchclient.outbox.cursors import SinkRow
+from orchclient.reporting import Delivered
 from orchclient.sinks.discord import DiscordSink
 from orchclient.sinks.escalation import only_escalated
 from orchclient.sinks.slack import SlackSink
@@ -98,7 +101,13 @@ def test_progress_waits_for_its_turn_and_what_asks_for_a_person_does_not(make_cl
         for percent in range(2, 20):
             client.update_task_status("task-1", "in_progress", progress_percentage=percent)
         client.request_clarification("task-1", ["Which one?"])
-        client.flush(SOON_S)
+        flushed = client.flush(SOON_S)
+        assert flushed  # what waits for its turn is not due
+        assert (flushed.pending, flushed.held, flushed.due) == (1, 1, 0)
+        assert client._station.flush(SOON_S, task="task-1").held == 1
+        assert client._station.flush(SOON_S, task="another") == evolve(
+            flushed, destinations={"discord": Delivered(0, 0, 0, "delivering")}, seconds=ANY
+        )
         assert [shown.edited_s for shown in service.shown] == [[], []]
         assert "Which one?" in texts(service)[1]
         assert books(client) == (19, 1, 0)
@@ -335,8 +344,8 @@ def test_quiet_hours_hold_what_is_not_urgent_and_end_with_one_digest(make_client
         client.escalate_error("t1", "odd", "small", 0, fatal=False)
         client.request_clarification("t2", ["Which?"], NotificationPriority.MEDIUM)
         client.escalate_error("t3", "database_connection", "big", 0, fatal=False)
-        client.flush(SOON_S)
-        assert until(lambda: books(client) == (1, 2, 0))
+        assert client.flush(SOON_S).held == 2
+        assert books(client) == (1, 2, 0)
         assert "big" in texts(service)[0]
         with client._station._outbox.transaction() as con:  # the night passes
             con.execute("UPDATE posts SET due_us = 0")
