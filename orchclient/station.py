@@ -70,6 +70,7 @@ class Station:
         self._background = background
         self._delivers = delivers
         self._shutdown_s = shutdown_s
+        self._has_introduced = False
         self._first_seq: int | None = None  # the event that was recorded before delivery began
         outbox.on_commit = flusher.notice
         outbox.on_fork = flusher.forget_inherited
@@ -91,8 +92,7 @@ class Station:
         seq = self._outbox.record(event, status, synced)
         if not self._flusher.is_running:
             self._first_seq = self._first_seq or seq
-            if self._background:
-                self._try_to_start()
+            self._see_to_delivery()
         return seq
 
     def compose(self, work: Callable[[sqlite3.Connection, Recording], T], event_id: str) -> T:
@@ -106,9 +106,25 @@ class Station:
         result = self._outbox.compose(work, event_id)
         if not self._flusher.is_running:
             self._first_seq = self._first_seq or self._outbox.query(journal.last_seq)
-            if self._background:
-                self._try_to_start()
+            self._see_to_delivery()
         return result
+
+    def _see_to_delivery(self) -> None:
+        """By threads of this process, or by giving new destinations their place for whoever delivers later."""
+        if self._background:
+            self._try_to_start()
+        elif not self._has_introduced:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """A destination that begins with what is new begins with what this process recorded, not with a later flush."""
+        try:
+            known = {row.name for row in self._rows()}
+            if not known.issuperset(self._flusher.sink_names):
+                self._flusher.introduce(self._first_seq)
+            self._has_introduced = True
+        except OutboxError as error:  # the event is stored all the same; the next record tries again
+            log.warning("a new destination could not be introduced yet: %s", error)
 
     def _try_to_start(self) -> None:
         try:

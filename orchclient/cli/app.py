@@ -28,6 +28,10 @@ _COMMANDS = {
     "prune": ("orchclient.cli.prune", "Forget delivered history; give up dead letters."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
+    "update": ("orchclient.cli.telling", "As an agent: tell where a task stands."),
+    "ask": ("orchclient.cli.asking", "As an agent: ask people, and wait for the answer."),
+    "complete": ("orchclient.cli.telling", "As an agent: hand in a result."),
+    "escalate": ("orchclient.cli.telling", "As an agent: call for help."),
     "serve": ("orchclient.cli.serve", "Run an orchestrator on this machine, and make its tokens."),
     "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),
 }

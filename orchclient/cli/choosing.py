@@ -1,18 +1,14 @@
-"""What commands are told to work on: destinations, durations, instants, events by the beginning of their ids."""
+"""What commands are told to work on: destinations, events by the beginning of their ids."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import click
 
-from orchclient import config
 from orchclient.cli.output import printable
-from orchclient.core.timestamps import microseconds
-from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import cursors, leadership, listing
 from orchclient.outbox.cursors import SinkRow, SinkState
@@ -21,37 +17,6 @@ from orchclient.outbox.listing import Listed
 from orchclient.station import Station
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with a unit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Text as seconds."""
-        try:
-            return config.seconds(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a duration such as 90, 90s, 15m, 2h or 7d", param, ctx)
-
-
-class Since(click.ParamType[int]):
-    """UTC microseconds: a duration before now, or a point in time."""
-
-    name = "since"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Text as an instant; a time without a zone is one of this machine's."""
-        text = str(value)
-        try:
-            return SystemClock.now_us() - int(config.seconds(text) * 1e6)
-        except ValueError:
-            pass
-        try:
-            return microseconds(datetime.fromisoformat(text).astimezone(UTC))
-        except (ValueError, OverflowError):
-            self.fail(f"{text!r} is neither a duration such as 2h nor a time such as 2026-11-25T03:00", param, ctx)
 
 
 def sink_option(help_text: str) -> Callable[[Function], Function]:

@@ -15,8 +15,9 @@ import click
 from attrs import asdict
 
 from orchclient import config, destinations
-from orchclient.cli.choosing import Duration, deliverer, refuse_unknown, sinks_option
+from orchclient.cli.choosing import deliverer, refuse_unknown, sinks_option
 from orchclient.cli.dry_run import Due, due
+from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, plural, printable
 from orchclient.core.errors import UnknownEvent

@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     DEAD = 4
     BUSY = 5
     REFUSED = 6
+    OTHERWISE = 7
+    EXPIRED = 8
     INTERRUPTED = 130
 
 
@@ -50,9 +52,9 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], col
     return text if len(text) <= columns else text[: columns - 1] + "…"
 
 
-def printable(text: str) -> str:
-    """Text of an agent or a server without what could steer a terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)
+def printable(text: str, keep: str = "") -> str:
+    """Text of an agent or a server without what could steer a terminal, but for characters that are to stay."""
+    return "".join(char if char.isprintable() or char in keep else "�" for char in text)
 
 
 _AGES = ((86_400 * 2, 86_400, "d"), (3600 * 2, 3600, "h"), (120, 60, "min"), (0, 1, "s"))

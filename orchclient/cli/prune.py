@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from orchclient.cli.choosing import Duration, chosen_sinks
+from orchclient.cli.choosing import chosen_sinks
+from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import age, emit, plural
 from orchclient.delivery.clock import SystemClock

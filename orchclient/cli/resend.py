@@ -7,7 +7,8 @@ import sqlite3
 import click
 from attrs import frozen
 
-from orchclient.cli.choosing import Since, check_sinks, chosen_events, what_follows
+from orchclient.cli.choosing import check_sinks, chosen_events, what_follows
+from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, plural
 from orchclient.core.errors import OutboxError

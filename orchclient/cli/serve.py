@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from orchclient.cli.choosing import Duration
+from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option
 from orchclient.cli.output import ExitCode, emit, plural, table
 from orchclient.core.errors import ConfigError

@@ -11,7 +11,7 @@ from attrs import asdict
 
 from orchclient import config
 from orchclient.cli.check import Thresholds, troubles
-from orchclient.cli.choosing import Duration
+from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, plural, printable, size, table
 from orchclient.core.timestamps import microseconds

@@ -16,6 +16,7 @@ REASON_CHARS: Final = 4_096
 PR_URL_CHARS: Final = 2_048
 ERROR_MESSAGE_CHARS: Final = 65_536
 TRACEBACK_CHARS: Final = 262_144
+TRACEBACK_KEPT: Final = 65_536  # of what an agent gives: with it an event of the default size has room for the rest
 RECOVERY_HISTORY: Final = 1_000
 SMALL_COUNT: Final = 2**31 - 1
 BATCH_EVENTS: Final = 500  # the results of more would not fit into the largest reply

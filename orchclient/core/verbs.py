@@ -210,7 +210,7 @@ def error_escalation(
     if dedup_key is not None:
         text += f',"dedup_key":{quote(checked_id("dedup_key", dedup_key))}'
     if traceback is not None:
-        text += f',"traceback":{quote(_cut("traceback", traceback, limits.TRACEBACK_CHARS, clean_text))}'
+        text += f',"traceback":{quote(_cut("traceback", traceback, limits.TRACEBACK_KEPT, clean_text))}'
     if history := _history(recovery_history):
         text += members_text({"recovery_history": history})
     if not fatal:

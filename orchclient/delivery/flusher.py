@@ -115,6 +115,11 @@ class Flusher:
                 self._ask_to_stop()
                 raise
 
+    def introduce(self, first_seq: int | None) -> None:
+        """Give each new sink its cursor, without delivering. Raises ``OutboxError``."""
+        for sink in self._sinks.values():
+            self._runner(sink).add_sink(first_seq)
+
     def add(self, sink: AnySink) -> None:
         """Deliver to one more sink from now on. Raises ``OutboxError``; then it is as before."""
         with self._starting:

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, field
 
 from orchclient import OrchestratorClient
 from orchclient.cli.app import _COMMANDS
 from orchclient.testing import Receiver
+from tests.docs.console import Step, steps, typed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 BLOCK = re.compile(r"^<!-- scene: (\w+) -->\n```console\n(.*?)^```", re.M | re.S)
-ANY = "…"
-
-
-@frozen
-class Step:
-    """A command of the page, and the lines that it is said to print."""
-
-    command: str
-    printed: tuple[str, ...]
-
-    def is_like(self, lines: list[str]) -> bool:
-        """Whether a command printed that, whatever stands for what differs."""
-        patterns = [".*".join(map(re.escape, line.split(ANY))) for line in self.printed]
-        return len(lines) == len(patterns) and all(map(re.fullmatch, patterns, lines))
-
-
-def steps(block: str) -> list[Step]:
-    """The commands of a block, each with what follows it."""
-    parts = re.split(r"^\$ (.*)\n", block, flags=re.M)[1:]
-    return [Step(command, tuple(text.splitlines())) for command, text in zip(parts[::2], parts[1::2], strict=True)]
 
 
 @define
@@ -56,13 +34,8 @@ class World:
 
     def run(self, command: str) -> list[str]:
         """What a person sees who types it."""
-        shell = f'orchclient() {{ {sys.executable} -m orchclient "$@"; }}; {command}'
-        env = {**os.environ, "ORCHCLIENT_DB": str(self.path), "ORCHCLIENT_URL": self.receiver.url, "COLUMNS": "80"}
-        env["ORCHCLIENT_TOKEN"] = self.token
-        done = subprocess.run(
-            ["bash", "-c", shell], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
-        )
-        return done.stdout.splitlines()
+        env = {"ORCHCLIENT_DB": str(self.path), "ORCHCLIENT_URL": self.receiver.url, "ORCHCLIENT_TOKEN": self.token}
+        return typed(command, env)
 
 
 def well(world: World) -> None:

@@ -1,0 +1,111 @@
+"""How a command speaks as an agent: its options, a client without threads, and what it says when it has recorded.
+
+The call is durable before anything is printed, and starts no thread: the process may be killed at once. Delivery is
+left to whoever delivers on this host, to ``orchclient flush``, or to ``--flush``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from orchclient.cli.duration import Duration
+from orchclient.cli.opening import settings_of
+from orchclient.cli.output import ExitCode, emit, plural, printable
+from orchclient.client import OrchestratorClient
+from orchclient.core.events import Receipt
+from orchclient.core.timestamps import rfc3339
+from orchclient.reporting import FlushReport, SinkReport
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+agent_option = click.option("--agent", metavar="NAME", help="Who speaks (default: ORCHCLIENT_AGENT, else user@host).")
+flush_option = click.option(
+    "--flush",
+    "flush_s",
+    is_flag=False,
+    flag_value="10s",
+    type=Duration(),
+    metavar="[=DURATION]",
+    help="Deliver as well, for so long at most (10s). Exit code 3: recorded, and not delivered yet.",
+)
+
+
+@contextmanager
+def speaking(ctx: click.Context, agent: str | None) -> Iterator[OrchestratorClient]:
+    """A client for one call: no threads, every event synced before the call returns."""
+    flags: dict[str, Any] = ctx.find_root().obj or {}
+    name = agent or settings_of(ctx).agent or _user_at_host()
+    files = {"config_file": flags["config_file"]} if flags.get("config_file") else {}
+    client = OrchestratorClient(name, outbox=flags.get("db"), background=False, **files)
+    try:
+        yield client
+    finally:
+        client.close(0)
+
+
+def _user_at_host() -> str:
+    """The same for every call of a script, unlike a process id."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "agent"
+    return f"{user}@{socket.gethostname()}"
+
+
+def document_of(receipt: Receipt, task: str) -> dict[str, Any]:
+    """What every receipt tells a program."""
+    return {
+        "ok": True,
+        "id": receipt.event_id,
+        "seq": receipt.seq,
+        "recorded": receipt.seq > 0,
+        "recorded_at": rfc3339(receipt.recorded_us),
+        "task": task,
+    }
+
+
+def tell(
+    client: OrchestratorClient, document: dict[str, Any], what: str, flush_s: float | None, *, as_json: bool
+) -> ExitCode:
+    """Deliver if that is wanted, then print the receipt: the id on stdout; on a terminal what follows on stderr."""
+    report = None if flush_s is None or not document["recorded"] else client.flush(flush_s)
+    code = ExitCode.DONE if report is None else _code(report)
+    if as_json:
+        sinks = client.health().sinks
+        document |= {"ok": code == ExitCode.DONE, "destinations": {sink.name: _fares(sink) for sink in sinks}}
+    emit(document, document["id"], as_json=as_json)
+    if not as_json and sys.stderr.isatty():
+        click.echo(f"{printable(what)}. {_whereabouts(client, document, report)}", err=True)
+    return code
+
+
+def _code(report: FlushReport) -> ExitCode:
+    from orchclient.cli.flush import exit_code
+
+    return exit_code(report)
+
+
+def _fares(sink: SinkReport) -> dict[str, Any]:
+    return {"pending": sink.pending, "state": sink.state, "is_served": sink.is_served}
+
+
+def _whereabouts(client: OrchestratorClient, document: dict[str, Any], report: FlushReport | None) -> str:
+    """For a person: where the event is now, and who sees to the rest."""
+    if not document["recorded"]:
+        return "Not recorded: orchclient is disabled (ORCHCLIENT_MODE)"
+    if report is not None:
+        return f"Recorded; {plural(report.delivered, 'event')} delivered, {plural(report.pending, 'event')} pending"
+    sinks = client.health().sinks
+    if not sinks:
+        return "Recorded; no destination is configured yet: set ORCHCLIENT_URL"
+    left = [sink.name for sink in sinks if not sink.is_served]
+    if not left:
+        return "Recorded; a process on this host delivers it"
+    return f"Recorded; nobody delivers to {', '.join(left)} right now. Deliver: orchclient flush"
