@@ -13,6 +13,7 @@ from typing import Any, cast
 from attrs import define, evolve, field, frozen
 
 from orchclient.core.batching import BatchLimit
+from orchclient.core.doubt import Doubt
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Kind, Message, digest, message_of, possibly_repeated
@@ -59,6 +60,7 @@ class Teller(Worker):
     """Tells one chat sink during one ``epoch``."""
 
     _recovered: bool = field(default=False, init=False)
+    _doubt: Doubt = field(factory=Doubt, init=False)
     _plans_to: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +77,11 @@ class Teller(Worker):
         """What the user set."""
         return self.chat.rules
 
+    def resume(self, row: SinkRow) -> None:
+        """As every worker does; and after any trouble the first thing that is sent is a question."""
+        super().resume(row)
+        self._doubt = Doubt(is_open=row.state is not SinkState.DELIVERING)
+
     def _turn(self) -> float | None:
         if self.is_stale or self.state is SinkState.DISABLED:
             return IDLE
@@ -88,7 +95,7 @@ class Teller(Worker):
         telling = self._next()
         if telling is None:
             return self._next_due_s()
-        if telling.events and not self._waits_with_others():
+        if telling.events and not self._waits_with_others() and (self._edits(telling) or self._answers()):
             self._tell(telling)
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
@@ -207,10 +214,41 @@ class Teller(Worker):
         message = message_of(json.loads("{" + body), self.chat.public_url, count=count)
         return possibly_repeated(message) if message and post.is_repeat else message
 
+    def _edits(self, telling: Telling) -> bool:
+        return bool(telling.edits) and self.chat.can_edit
+
+    def _answers(self) -> bool:
+        """Whether the service answers; asked when it owed an answer, since a post that is lost costs a message."""
+        at_us = self.clock.now_us()
+        outcome = self._probed() if self._doubt.is_to_be_asked else None
+        if outcome is None:
+            return True
+        told = self.chat.probed(outcome, self.clock.now_us())
+        if told.verdict.action is Action.SETTLE:
+            self._doubt = self._doubt.after_answered_probe()
+            return True
+        if isinstance(outcome, NoReply):
+            self._doubt = self._doubt.after_lost_probe()
+        reason = f"before the next message: {told.verdict.reason}"
+        told = evolve(told, verdict=without_secrets(evolve(told.verdict, reason=reason), self.redact))
+        row = self.outbox.query(lambda con: cursors.sink(con, self.sink.name))
+        if row is None:
+            raise StaleEpoch
+        status = outcome.status if isinstance(outcome, HttpReply) else None
+        self._wait_as_told(told, Exchange(Selection(row, ""), told.verdict, at_us, status, outcome.took_ms))
+        return False
+
+    def _probed(self) -> HttpOutcome | None:
+        try:
+            probe = self.chat.probe()
+        except ConfigError as error:
+            return NoReply("settings", str(error))
+        return self._exchanged(probe) if probe else None
+
     def _tell(self, telling: Telling) -> None:
         at_us = self.clock.now_us()
         self._claim(telling, at_us)
-        is_edit = bool(telling.edits) and self.chat.can_edit
+        is_edit = self._edits(telling)
         told, outcome, sent_bytes = self._sent(telling, is_edit=is_edit, plain=False)
         if told.remedy is Remedy.PLAINER:
             told, outcome, sent_bytes = self._sent(telling, is_edit=is_edit, plain=True)
@@ -225,10 +263,14 @@ class Teller(Worker):
         except ConfigError as error:
             outcome: HttpOutcome = NoReply("settings", str(error))
             return self.chat.told(outcome, self.clock.now_us(), is_edit=is_edit), outcome, 0
+        outcome = self._exchanged(request)
+        return self.chat.told(outcome, self.clock.now_us(), is_edit=is_edit), outcome, len(request.body)
+
+    def _exchanged(self, request: HttpRequest) -> HttpOutcome:
         outcome = cast(Transport, self.transport).send(request, deadline_s=self.deadline_s)
         if isinstance(outcome, NoReply) and outcome.reason == "closed":
             raise Cut  # the claim stays: the next teller finds it
-        return self.chat.told(outcome, self.clock.now_us(), is_edit=is_edit), outcome, len(request.body)
+        return outcome
 
     def _request(self, telling: Telling, *, is_edit: bool, plain: bool) -> HttpRequest:
         if is_edit:
@@ -264,6 +306,8 @@ class Teller(Worker):
     # --- concluding -----------------------------------------------------------------------------------------------
 
     def _conclude(self, telling: Telling, told: Told, exchange: Exchange) -> None:
+        if told.remedy is not Remedy.IT_MAY_HAVE_ARRIVED:
+            self._doubt = evolve(self._doubt, is_open=True) if exchange.status is None else Doubt()
         if told.verdict.action is Action.SETTLE:
             self._write_told(telling, told.message_id or telling.edits, told.verdict, self.clock.now_us(), exchange)
             self._not_before = self.clock.monotonic() + told.rest_s
@@ -277,16 +321,23 @@ class Teller(Worker):
             self._wait_for_better_times(telling, told, exchange)
 
     def _wait_for_better_times(self, telling: Telling, told: Told, exchange: Exchange) -> None:
-        if told.is_for_all and self.chat.shared_limit:
-            self._let_others_wait(told.verdict)
         if told.remedy is not Remedy.IT_MAY_HAVE_ARRIVED:
             self._unclaim(telling)
-        elif self.rules.is_repeated(telling.urgency):
+            self._wait_as_told(told, exchange)
+            return
+        self._doubt = self._doubt.after_lost_post()
+        reason = told.verdict.reason
+        if self.rules.is_repeated(telling.urgency):
             self._unclaim(telling, is_repeat=True)
         else:
-            reason = f"{AMBIGUOUS} ({told.verdict.reason})"
+            reason = f"{AMBIGUOUS} ({reason})"
             self._give_up(telling.posts, reason, None)
-            exchange = evolve(exchange, verdict=evolve(exchange.verdict, reason=reason))
+        verdict = evolve(exchange.verdict, action=self._doubt.action, reason=reason)
+        self._settle(evolve(exchange, verdict=verdict))
+
+    def _wait_as_told(self, told: Told, exchange: Exchange) -> None:
+        if told.is_for_all and self.chat.shared_limit:
+            self._let_others_wait(told.verdict)
         self._settle(exchange)
 
     def _recover(self) -> None:
@@ -301,6 +352,8 @@ class Teller(Worker):
             for post in again:
                 posts.unclaim(con, self.sink.name, post, is_repeat=not post.message_id)
 
+        if lost or any(not post.message_id for post in again):
+            self._doubt = evolve(self._doubt, is_open=True)
         if again:
             self.outbox.write(unclaim)
         if lost:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from orchclient.core.batching import BatchLimit
-from orchclient.core.http import HttpReply, NoReply
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, printable
 from orchclient.core.telling import Remedy, Told
 from orchclient.sinks.secretive import Secretive
@@ -22,6 +22,22 @@ class Chat(Secretive):
     def limit(self) -> BatchLimit:
         """As many as there are: what is posted is planned from them."""
         return BatchLimit()
+
+    def probe(self) -> HttpRequest | None:
+        """Nothing is known that could be asked without showing it to people."""
+        return None
+
+    def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
+        """What the answer means."""
+        raise NotImplementedError
+
+    def probed(self, outcome: HttpOutcome, now_us: int) -> Told:
+        """Whatever is no refusal of the destination: it answers, and a message that it refuses costs nothing."""
+        told = self.told(outcome, now_us, is_edit=True)
+        is_alive = isinstance(outcome, HttpReply) and outcome.status not in (429, *GATEWAY_TIMEOUTS)
+        if is_alive and told.verdict.action not in (Action.PAUSE, Action.DISABLE):
+            return Told(Verdict(Action.SETTLE, "it answers"))
+        return told
 
 
 GATEWAY_TIMEOUTS = frozenset({504, 524})

@@ -96,6 +96,10 @@ class DiscordSink(Chat):
         edited.pop("flags", None)  # of a message that is there only the embeds can be suppressed
         return self._request("PATCH", f"/messages/{message_id}", {}, edited)
 
+    def probe(self) -> HttpRequest:
+        """``GET`` of the webhook with its token: it describes itself, and nobody sees anything."""
+        return HttpRequest("GET", self._url.reveal(), {"Accept": "application/json"}, must_be_public=self._is_public)
+
     def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
         """By status and code, as the tables of Discord's documentation have them."""
         if isinstance(outcome, NoReply):

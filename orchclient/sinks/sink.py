@@ -137,6 +137,12 @@ class ChatSink(Destination, Protocol):
     def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
         """What the answer means."""
 
+    def probe(self) -> HttpRequest | None:
+        """A request that shows nobody anything: whether there is an answer tells if messages may be sent."""
+
+    def probed(self, outcome: HttpOutcome, now_us: int) -> Told:
+        """What the answer to the probe means: settled when messages may be sent, else what to do."""
+
 
 AnySink = Sink | DirectSink | ChatSink
 

@@ -103,6 +103,14 @@ class SlackSink(Chat):
         """A webhook cannot edit."""
         raise NotImplementedError("a message of an incoming webhook cannot be edited")
 
+    def probe(self) -> HttpRequest:
+        """A message without a text, which Slack refuses (400 ``no_text``): nobody sees it, and it tells that it works.
+
+        Undocumented; it is how secret scanners verify a webhook (trufflesecurity/trufflehog #1427, #1761).
+        """
+        headers = {"Content-Type": "application/json", "Accept": "*/*"}
+        return HttpRequest("POST", self._url.reveal(), headers, as_json({"text": ""}), self._is_public)
+
     def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
         """By the body first: Slack says ``400 invalid_token`` of a webhook that is gone, and means it."""
         if isinstance(outcome, NoReply):

@@ -87,6 +87,10 @@ class SlackBotSink(Chat):
             shown.pop(name, None)
         return self._request("chat.update", {"channel": channel, "ts": ts, **shown})
 
+    def probe(self) -> HttpRequest:
+        """``auth.test``: whose token it is, which shows nobody anything."""
+        return self._request("auth.test", {})
+
     def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
         """By ``ok`` and ``error``: the status is 200 whatever happened, but for a 429."""
         if isinstance(outcome, NoReply):

@@ -228,6 +228,8 @@ class DiscordDouble(Double):
         return HttpReply(reply.status, {**reply.headers, **bucket.headers(now_s)}, reply.body)
 
     def _served(self, request: HttpRequest, below: str, query: str) -> HttpReply:
+        if request.method == "GET" and not below:
+            return HttpReply(200, JSON, json.dumps({"id": "123456789012345678", "type": 1, "name": "agents"}).encode())
         payload = _object(request.body)
         problem = discord_problem(payload)
         if problem:
@@ -345,6 +347,8 @@ class SlackApiDouble(Double):
         payload = _object(request.body)
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return slack_error("invalid_auth")
+        if request.url == f"{self.path}/auth.test":
+            return HttpReply(200, JSON, b'{"ok":true,"team_id":"T0123456789","bot_id":"B0123456789"}')
         if payload is None or payload.get("channel") != self.channel:
             return slack_error("channel_not_found")
         problem = slack_problem(payload)
