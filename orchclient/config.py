@@ -20,7 +20,7 @@ from attrs import field, frozen
 from orchclient.core.errors import ConfigError
 from orchclient.core.redaction import Redactor
 from orchclient.core.reminders import NEVER, Schedule
-from orchclient.core.secret import KnownSecrets, Secret, secrets_in
+from orchclient.core.secret import KnownSecrets, Secret, credentials_in, secrets_in
 
 MIB = 1_048_576
 MODES = ("online", "offline", "disabled")
@@ -58,6 +58,7 @@ class Settings:
     slack_webhook_url: Secret | None = field(default=None, repr=False)
     webhook_url: Secret | None = field(default=None, repr=False)
     webhook_secret: Secret | None = field(default=None, repr=False)  # one whsec_ secret, or several
+    database_url: Secret | None = field(default=None, repr=False)
     public_url: str | None = None
     reminders: Schedule = field(factory=Schedule)
     escalation: tuple[str, ...] = ()
@@ -81,8 +82,9 @@ class Settings:
         proxy = _credentials(self.proxy.reveal()) if self.proxy else ()
         hooks = (self.discord_webhook_url, self.slack_webhook_url, self.webhook_url)
         urls = (text for hook in hooks if hook for text in secrets_in(hook.reveal()))
+        address = credentials_in(self.database_url.reveal()) if self.database_url else ()
         signing = self.webhook_secret.reveal().replace(",", " ").split() if self.webhook_secret else ()
-        return KnownSecrets((*token, *proxy, *urls, *signing), self.redact_keys)
+        return KnownSecrets((*token, *proxy, *urls, *address, *signing), self.redact_keys)
 
 
 def _asked(source: Callable[[], str | None]) -> Secret | None:
@@ -225,6 +227,7 @@ _SETTINGS: dict[str, _Setting] = {
     "slack_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
     "webhook_url": _Setting(_token, "a URL such as https://example.com/hook", in_files=False),
     "webhook_secret": _Setting(_token, "whsec_ and base64", in_files=False),
+    "database_url": _Setting(_token, "a path or postgresql://user@host/name", in_files=False),
     "public_url": _Setting(_public_url, "a URL such as https://answers.example"),
     "reminders": _Setting(_schedule, "off, or rising durations such as 15m,1h,4h: the last one is repeated"),
     "escalation": _Setting(_names, "names of destinations, separated by commas"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchclient import config
 from orchclient.core.errors import ConfigError
-from orchclient.core.secret import KnownSecrets, Secret, secrets_in
+from orchclient.core.secret import KnownSecrets, Secret, credentials_in, secrets_in
 
 if TYPE_CHECKING:
     from orchclient.core.events import NotificationPriority
@@ -26,7 +26,8 @@ Factory = Callable[[str, Options, KnownSecrets], "AnySink"]
 """Makes a destination from its name, its options and what is known of secrets; raises ``ConfigError``."""
 
 GROUP = "orchclient.sinks"
-SECRET_OPTIONS = ("token", "secret", "password", "api_key", "webhook_url")
+SECRET_OPTIONS = ("token", "secret", "password", "api_key", "webhook_url", "database_url")
+_SECRETS_IN = {"webhook_url": secrets_in, "database_url": credentials_in}
 _RULES = ("priority", "speaks_every", "quiet", "timezone", "wakes", "repeats")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -43,6 +44,8 @@ def configured(settings: config.Settings, secrets: KnownSecrets) -> list[AnySink
             found.append(_chat(kind, kind, variable, options, secrets))
     if settings.webhook_url is not None:
         found.append(_webhook_of(settings, secrets))
+    if settings.database_url is not None:
+        found.append(_database("database", {"database_url": settings.database_url}, secrets))
     for name, table in settings.sinks.items():
         found.append(_of_table(name, _with_public_url(table, settings), secrets))
     return checked(found)
@@ -138,9 +141,14 @@ def _resolved(where: str, options: dict[str, Any], secrets: KnownSecrets) -> dic
         secret = _secret(where, option, options.pop(f"{option}_file", None), options.pop(f"{option}_env", None))
         if secret is not None:
             text = secret.reveal()
-            secrets.keep(text, *(secrets_in(text) if option == "webhook_url" else text.replace(",", " ").split()))
+            parts = _SECRETS_IN.get(option, _words)(text)
+            secrets.keep(*parts if option == "database_url" else (text, *parts))
             options[option] = secret
     return options
+
+
+def _words(text: str) -> Sequence[str]:
+    return text.replace(",", " ").split()
 
 
 def _secret(where: str, option: str, file: Any, variable: Any) -> Secret | None:
@@ -219,6 +227,18 @@ def _webhook(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
         secrets=secrets,
         allow_private=allow_private,
     )
+
+
+def _database(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    from orchclient.server.destination import DatabaseSink
+
+    where = f"[sinks.{name}]"
+    refuse_unknown(where, options, ("database_url", "path"))
+    if ("database_url" in options) == ("path" in options):
+        raise ConfigError(
+            f"{where}: name the database by one of path (a SQLite file), database_url_env and database_url_file"
+        )
+    return DatabaseSink(options.get("database_url") or str(options["path"]), name=name, secrets=secrets)
 
 
 def _discord(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
@@ -354,5 +374,6 @@ _BUILT_IN: dict[str, Factory] = {
     "webhook": _webhook,
     "discord": _discord,
     "slack": _slack,
+    "database": _database,
 }
 _LINKING = frozenset({"discord", "slack", "webhook"})

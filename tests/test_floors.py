@@ -24,7 +24,7 @@ import orchclient
 PACKAGE = "orchclient"
 ROOT = Path(orchclient.__file__).parent
 
-FOLDERS = {"core": 0, "outbox": 1, "sinks": 1, "delivery": 2, "aio": 4, "cli": 4, "testing": 4, "server": 4}
+FOLDERS = {"core": 0, "outbox": 1, "sinks": 1, "delivery": 2, "aio": 4, "cli": 4, "testing": 4, "server": 2}
 FILES = {
     "config": 3,
     "destinations": 3,

@@ -19,7 +19,7 @@ from orchclient.delivery.election import is_held, lock_path
 from orchclient.destinations import configured
 from orchclient.outbox import checkup, identity
 from orchclient.reporting import OutboxReport, SinkReport
-from orchclient.sinks.sink import AnySink, speaks_http
+from orchclient.sinks.sink import AnySink, Checkable, speaks_http
 from orchclient.station import Station, http_transport
 
 CHECK_S = 5.0
@@ -145,6 +145,8 @@ def _destinations(settings: config.Settings) -> Iterator[Finding]:
     if not sinks:
         yield Finding("warning", "No destination is configured: events wait in the outbox", "Set ORCHCLIENT_URL.")
     for sink in sinks:
+        if isinstance(sink, Checkable):
+            yield _checked(sink.name, sink.trouble(min(settings.request_timeout, CHECK_S)))
         greeting = sink.greeting() if speaks_http(sink) else None
         if greeting is None:
             continue
@@ -161,3 +163,9 @@ def _destinations(settings: config.Settings) -> Iterator[Finding]:
             yield Finding("problem", f"{sink.name} refuses the token (HTTP {outcome.status})", "Set ORCHCLIENT_TOKEN.")
         else:
             yield Finding("ok", f"{sink.name} answers (HTTP {outcome.status} in {outcome.took_ms:.0f} ms)")
+
+
+def _checked(name: str, trouble: str) -> Finding:
+    if trouble:
+        return Finding("problem", f"{name} does not answer: {trouble}", "Check its address and the network.")
+    return Finding("ok", f"{name} answers")

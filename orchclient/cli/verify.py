@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeGuard
 
 import click
 from attrs import asdict, evolve, frozen
@@ -13,7 +14,7 @@ from orchclient.cli.choosing import check_sinks, sinks_option
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, number, plural, printable
-from orchclient.core.errors import ConfigError
+from orchclient.core.errors import ConfigError, OrchClientError
 from orchclient.core.http import HttpReply
 from orchclient.core.ids import uuid7
 from orchclient.core.ranges import Range, difference, intersection, size
@@ -22,10 +23,19 @@ from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.transport import Transport
 from orchclient.outbox import cursors, identity, redelivery
 from orchclient.sinks.orchestrator import OrchestratorSink
+from orchclient.sinks.sink import AnySink, Reporting
 from orchclient.station import Station, http_transport
 
 Ask = Callable[[str], SourceReport]
 """Asks for the report of a source."""
+
+
+class _Held(Reporting, Protocol):
+    name: str
+
+
+Verifiable = OrchestratorSink | _Held
+"""A destination that can say what it holds."""
 
 
 class Unanswered(Exception):
@@ -106,9 +116,9 @@ def verify_command(ctx: click.Context, repair: bool, sinks: tuple[str, ...], tim
     return code
 
 
-def _orchestrators(settings: config.Settings, names: Sequence[str]) -> list[OrchestratorSink]:
+def _orchestrators(settings: config.Settings, names: Sequence[str]) -> list[Verifiable]:
     given = destinations.configured(settings, settings.known_secrets())
-    found = [sink for sink in given if isinstance(sink, OrchestratorSink) and (not names or sink.name in names)]
+    found = [sink for sink in given if _is_verifiable(sink) and (not names or sink.name in names)]
     if not found:
         raise ConfigError(
             f"{', '.join(names)}: no orchestrator of that name is configured here"
@@ -118,9 +128,13 @@ def _orchestrators(settings: config.Settings, names: Sequence[str]) -> list[Orch
     return found
 
 
+def _is_verifiable(sink: AnySink) -> TypeGuard[Verifiable]:
+    return isinstance(sink, OrchestratorSink | Reporting)
+
+
 def _verified(
     station: Station,
-    sink: OrchestratorSink,
+    sink: Verifiable,
     transport: Transport,
     settings: config.Settings,
     repair_s: float | None,
@@ -136,7 +150,9 @@ def _verified(
         return Verified(error=str(error), code=error.code)
 
 
-def _asked(sink: OrchestratorSink, transport: Transport, source: str, deadline_s: float) -> SourceReport:
+def _asked(sink: Verifiable, transport: Transport, source: str, deadline_s: float) -> SourceReport:
+    if not isinstance(sink, OrchestratorSink):
+        return _held(sink, source, deadline_s)
     outcome = transport.send(sink.report_request(source), deadline_s=deadline_s)
     if not isinstance(outcome, HttpReply):
         raise Unanswered(f"does not answer: {outcome.reason} {outcome.detail}".rstrip())
@@ -148,6 +164,13 @@ def _asked(sink: OrchestratorSink, transport: Transport, source: str, deadline_s
     if report is None:
         raise Unanswered(f"gave no source report (HTTP {outcome.status})")
     return report
+
+
+def _held(sink: _Held, source: str, deadline_s: float) -> SourceReport:
+    try:
+        return sink.source_report(source, deadline_s=deadline_s)
+    except OrchClientError as error:
+        raise Unanswered(f"does not answer: {error}") from error
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

@@ -80,9 +80,9 @@ def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:
     return evolve(verdict, reason=redact(verdict.reason), items=items)
 
 
-def all_delivered(ids: Sequence[str]) -> Verdict:
+def all_delivered(ids: Sequence[str], inbox_pending: int = 0) -> Verdict:
     """Everything has arrived, for destinations that answer for a batch as a whole."""
-    return Verdict(Action.SETTLE, "accepted", items=_Delivered(ids), takes_all=True)
+    return Verdict(Action.SETTLE, "accepted", 0.0, _Delivered(ids), inbox_pending, takes_all=True)
 
 
 class _Delivered(Mapping[str, "Item"]):
@@ -173,12 +173,17 @@ def _settled(reply: HttpReply, ids: Sequence[str], redact: Redact) -> Verdict:
     results = (document or {}).get("results")
     if results is None:
         return all_delivered(ids)
+    return answered(results, ids, _inbox_pending(document), redact)
+
+
+def answered(results: Any, ids: Sequence[str], inbox_pending: int = 0, redact: Redact = as_it_is) -> Verdict:
+    """What results (``[{"id", "status", "code", "detail"}, ...]``) mean for the events ``ids`` that were sent."""
     found = _items(results, frozenset(ids), redact) if isinstance(results, list) else {}
     if not found:
         return Verdict(Action.BACK_OFF, "the answer's results name none of the events sent")
     missing = Item(Fate.UNKNOWN, "missing from the answer's results")
     items = {id_: found.get(id_, missing) for id_ in ids}
-    return Verdict(Action.SETTLE, "answered per event", items=items, inbox_pending=_inbox_pending(document))
+    return Verdict(Action.SETTLE, "answered per event", items=items, inbox_pending=inbox_pending)
 
 
 def _says_plainly_ok(reply: HttpReply) -> bool:

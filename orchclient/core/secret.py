@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from typing import NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.redaction import MARK, SHORTEST_KNOWN, Redactor
@@ -83,6 +83,21 @@ class KnownSecrets:
     def redact_text(self, text: str) -> str:
         """The same text without its secrets."""
         return self.redactor.redact_text(text)
+
+
+def credentials_in(url: str) -> tuple[str, ...]:
+    """What of the address of a database or a broker must be neither stored nor shown; nothing of one without any."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no URL, and not to be shown all the same
+        return (url,)
+    userinfo = parts.netloc.rpartition("@")[0]
+    password = userinfo.partition(":")[2]
+    more = [value for name, value in parse_qsl(parts.query) if "password" in name]
+    if not password and not more and (not userinfo or parts.scheme.startswith("postgres")):
+        return ()
+    texts = (url, userinfo, password, unquote(password), *more)
+    return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def secrets_in(url: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.policy import Action, Redact, Verdict, complete, printable, without_secrets
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.transport import Overlapping, Transport
-from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink, is_direct
+from orchclient.sinks.sink import AnySink, Closed, DirectSink, Selective, Sink, is_direct
 
 log = logging.getLogger("orchclient")
 
@@ -132,7 +132,11 @@ class _Direct:
 
     def carry(self, batch: Batch, meanwhile: Callable[[], None]) -> Carried:
         began = self.clock.monotonic()
-        verdict = complete(self.sink.deliver(batch, deadline_s=self.deadline_s), batch.ids)
+        try:
+            said = self.sink.deliver(batch, deadline_s=self.deadline_s)
+        except Closed:
+            raise Cut from None
+        verdict = complete(said, batch.ids)
         took_ms = (self.clock.monotonic() - began) * 1e3
         return Carried(without_secrets(verdict, self.redact), None, took_ms, batch.size)
 

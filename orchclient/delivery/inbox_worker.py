@@ -10,23 +10,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import inf
 
 from attrs import define, evolve, field
 
-from orchclient.core.errors import ConfigError
-from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.inbox_page import Page
-from orchclient.core.policy import Redact, as_it_is, printable
+from orchclient.core.policy import Redact, as_it_is
 from orchclient.core.polling import FLOOR_S, Heard, InboxState, NextPoll, Pace, next_poll
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.courier import Cut
+from orchclient.delivery.inbox_wire import InboxWire
 from orchclient.delivery.settlement import StaleEpoch
-from orchclient.delivery.transport import Transport
 from orchclient.outbox import identity, inbox, leadership, requests
 from orchclient.outbox.outbox import Outbox
-from orchclient.sinks.sink import InboxDialect
 
 log = logging.getLogger("orchclient")
 
@@ -40,11 +35,9 @@ class InboxWorker:
 
     outbox: Outbox
     sink: str
-    dialect: InboxDialect
-    transport: Transport
+    wire: InboxWire
     clock: Clock
     epoch: int
-    deadline_s: float = 10.0  # of a request; how long a poll is held comes on top
     redact: Redact = as_it_is
     pace: Pace = field(init=False)
     _source: str = ""  # of the last poll
@@ -62,7 +55,7 @@ class InboxWorker:
         if plan.in_s > 0:
             return min(plan.in_s, max(deadline_s + OVERDUE_S, 0.01))
         if not self._greeted:
-            self._greet()
+            self._greeted = self.wire.greet()
             plan = self._plan(open_sources)  # the receiver may hold a poll for less
         self._source = self._next_source(open_sources)
         # A poll that ends with a deadline is followed by one that begins after it, and shows what came in time.
@@ -70,7 +63,7 @@ class InboxWorker:
         return 0.0
 
     def _plan(self, open_sources: Sequence[str]) -> NextPoll:
-        return next_poll(self.pace, self.clock.monotonic(), len(open_sources), self.dialect.longest_wait_s)
+        return next_poll(self.pace, self.clock.monotonic(), len(open_sources), self.wire.longest_wait_s)
 
     def _next_source(self, open_sources: Sequence[str]) -> str:
         """The newest identity while nothing is open; by turns when several have something open."""
@@ -83,19 +76,13 @@ class InboxWorker:
 
     # --- the network ----------------------------------------------------------------------------------------------
 
-    def _greet(self) -> None:
-        outcome = self._answer(self.dialect.greeting, self.deadline_s)
-        self.dialect.greeted(outcome)
-        self._greeted = isinstance(outcome, HttpReply)
-
     def _step(self, wait_s: float) -> None:
         cursor, acknowledged = self.outbox.query(lambda con: inbox.cursor(con, self.sink, self._source))
         if cursor != acknowledged and not self._acknowledge(cursor):
             return
         asked_us = self.clock.now_us()
         self.pace = self.pace.starting(self.clock.monotonic())
-        poll = partial(self.dialect.poll, self._source, cursor, wait_s)
-        heard = self.dialect.polled(self._answer(poll, wait_s + self.deadline_s), self.clock.now_us())
+        heard = self.wire.poll(self._source, cursor, wait_s)
         page = heard.page
         if page is None or not (page.items or (page.has_more and page.cursor != cursor)):
             still = None if page is None else evolve(page, has_more=False)  # more of nothing: not again at once
@@ -108,8 +95,7 @@ class InboxWorker:
     def _acknowledge(self, cursor: str) -> bool:
         """Tell the receiver what is stored; whether it heard."""
         at_us = self.clock.now_us()
-        acknowledgement = partial(self.dialect.acknowledgement, self._source, cursor)
-        heard = self.dialect.acknowledged(self._answer(acknowledgement, self.deadline_s), at_us)
+        heard = self.wire.acknowledge(self._source, cursor)
         if heard.state is not InboxState.POLLING:
             self._heed(heard, at_us)
             return False
@@ -117,16 +103,6 @@ class InboxWorker:
             lambda con: self._fenced(con, lambda: inbox.acknowledged(con, self.sink, self._source, cursor))
         )
         return True
-
-    def _answer(self, make_request: Callable[[], HttpRequest], deadline_s: float) -> HttpOutcome:
-        try:
-            request = make_request()
-        except ConfigError as error:  # a token that cannot be had: it may be there at the next try
-            return NoReply("settings", printable(str(error)))
-        outcome = self.transport.send(request, deadline_s=deadline_s)
-        if isinstance(outcome, NoReply) and outcome.reason == "closed":
-            raise Cut
-        return outcome
 
     # --- the outbox -----------------------------------------------------------------------------------------------
 

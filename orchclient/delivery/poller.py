@@ -15,12 +15,11 @@ from orchclient.core.errors import OutboxError
 from orchclient.core.policy import Redact
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.courier import Cut
+from orchclient.delivery.inbox_wire import InboxWire
 from orchclient.delivery.inbox_worker import InboxWorker
 from orchclient.delivery.settlement import StaleEpoch
-from orchclient.delivery.transport import Transport
 from orchclient.delivery.waker import Waker, rest_for_ever
 from orchclient.outbox.outbox import Outbox
-from orchclient.sinks.sink import InboxDialect
 
 log = logging.getLogger("orchclient")
 
@@ -35,29 +34,25 @@ class Poller:
         self,
         outbox: Outbox,
         sink: str,
-        dialect: InboxDialect,
-        make_transport: Callable[[], Transport],
+        make_wire: Callable[[], InboxWire],
         clock: Clock,
         epoch: int,
         *,
-        deadline_s: float,
         redact: Redact,
         overtaken: Callable[[], None],
     ) -> None:
         self._outbox = outbox
         self._sink = sink
-        self._dialect = dialect
-        self._make_transport = make_transport
+        self._make_wire = make_wire
         self._clock = clock
         self._epoch = epoch
-        self._deadline_s = deadline_s
         self._redact = redact
         self._overtaken = overtaken  # told when the epoch is over: another process polls, or the files were replaced
         self._waker = Waker()
         self._is_hinted = self._is_hurried = False
         self._stopping = threading.Event()
         self._is_forgotten = False
-        self._transport: Transport | None = None
+        self._wire: InboxWire | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -81,9 +76,9 @@ class Poller:
     def ask_to_stop(self) -> None:
         """Cut the poll under way, and begin no other. Waits for nobody."""
         self._stopping.set()
-        transport = self._transport
-        if transport is not None:
-            transport.close()
+        wire = self._wire
+        if wire is not None:
+            wire.close()
         self._waker.call()
 
     def stop(self) -> None:
@@ -98,25 +93,15 @@ class Poller:
         stopping = threading.Event()  # a new one: a thread that is gone may hold the lock of the old one
         stopping.set()
         self._stopping, self._is_forgotten = stopping, True
-        transport, self._transport = self._transport, None
-        forget = getattr(transport, "forget_inherited", None)
-        if forget is not None:
-            forget()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.forget_inherited()
 
     def _run(self) -> None:
         try:
             with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
-                self._transport = self._make_transport()
-            worker = InboxWorker(
-                self._outbox,
-                self._sink,
-                self._dialect,
-                self._transport,
-                self._clock,
-                self._epoch,
-                self._deadline_s,
-                self._redact,
-            )
+                self._wire = self._make_wire()
+            worker = InboxWorker(self._outbox, self._sink, self._wire, self._clock, self._epoch, self._redact)
             while not self._stopping.is_set():
                 self._waker.sleep(self._step_safely(worker))
         except StaleEpoch:
@@ -125,9 +110,9 @@ class Poller:
         except Exception:  # noqa: BLE001  a transport may be other people's code; nothing may be printed
             log.error("sink %s: its inbox is not polled\n%s", self._sink, self._redact(traceback.format_exc()))
         finally:
-            transport = self._transport
-            if transport is not None and not self._is_forgotten:
-                transport.close()
+            wire = self._wire
+            if wire is not None and not self._is_forgotten:
+                wire.close()
         if self._is_forgotten:
             rest_for_ever()
 

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchclient.core.errors import OutboxError
@@ -216,16 +217,15 @@ class Runner:
 
             inbox = inbox_of(self.sink)
             if inbox is not None:
+                from orchclient.delivery.inbox_wire import wire_of
                 from orchclient.delivery.poller import Poller
 
                 self._poller = Poller(
                     self._outbox,
                     self.sink.name,
-                    inbox,
-                    self._make_transport,
+                    partial(wire_of, inbox, self._make_transport, self._clock, self._deadline_s),
                     self._clock,
                     epoch,
-                    deadline_s=self._deadline_s,
                     redact=self._redact,
                     overtaken=self._lose_epoch,
                 )

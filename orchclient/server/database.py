@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -35,29 +36,37 @@ _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_auto
 _POOL = 16
 
 
-def database_url(text: str) -> URL:
+def database_url(text: str, setting: str = "--db") -> URL:
     """The URL of a database; a plain path is a SQLite file. Raises ``ConfigError`` for what is neither."""
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
         url = make_url(text)
     except ArgumentError:
-        raise ConfigError("--db is not a URL of a database: expected a path or postgresql://user@host/name") from None
+        form = "expected a path or postgresql://user@host/name"
+        raise ConfigError(f"{setting} is not a URL of a database: {form}") from None
     backend = url.get_backend_name()
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not url.database or url.database == ":memory:":
-        raise ConfigError(f"--db names {backend}: the orchestrator keeps its data in a SQLite file or in PostgreSQL")
+        raise ConfigError(
+            f"{setting} names {backend}: the orchestrator keeps its data in a SQLite file or in PostgreSQL"
+        )
     return url
 
 
-def make_engine(url: str | URL) -> Engine:
-    """An engine over a SQLite file or PostgreSQL. A new file is made with mode 0600.
+def is_missing(url: URL) -> bool:
+    """Whether a URL names a file that is not there yet."""
+    return url.get_backend_name() == "sqlite" and not os.path.exists(str(url.database))
+
+
+def make_engine(url: str | URL, *, connect_s: float = WAIT_S) -> Engine:
+    """An engine over a SQLite file or PostgreSQL, which has so long to answer. A new file is made with mode 0600.
 
     Raises ``ConfigError`` for another kind of database, and when the driver for PostgreSQL is not installed.
     """
     found = database_url(url) if isinstance(url, str) else url
-    return _sqlite_engine(found) if found.get_backend_name() == "sqlite" else _postgresql_engine(found)
+    return _sqlite_engine(found) if found.get_backend_name() == "sqlite" else _postgresql_engine(found, connect_s)
 
 
 def make_session_local(engine: Engine) -> sessionmaker[Session]:
@@ -71,9 +80,12 @@ def make_reader(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def _postgresql_engine(url: URL) -> Engine:
+def _postgresql_engine(url: URL, connect_s: float) -> Engine:
+    # The driver alone would wait for two minutes for a host that does not answer.
+    patience = {} if "connect_timeout" in url.query else {"connect_timeout": ceil(connect_s)}
+    pool: dict[str, Any] = {"pool_size": _POOL, "max_overflow": _POOL, "pool_timeout": WAIT_S, "pool_pre_ping": True}
     try:
-        return create_engine(url, pool_size=_POOL, max_overflow=_POOL, pool_pre_ping=True, pool_timeout=WAIT_S)
+        return create_engine(url, connect_args=patience, **pool)
     except ModuleNotFoundError:
         raise ConfigError("PostgreSQL needs its driver: pip install 'orchclient[postgres]'") from None
 
@@ -135,6 +147,7 @@ class Turns:
     def __init__(self, path: Path) -> None:
         self.wal = f"{path}-wal"
         self.move_above = _MOVE_ABOVE
+        self.is_over = threading.Event()  # nobody of this process waits any more
         self._lock = threading.Lock()
         self._lock_path = f"{path}-turn"
         self._held: int | None = None
@@ -154,7 +167,7 @@ class Turns:
         fd = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             while not _locked(fd):
-                if time.monotonic() > until:
+                if time.monotonic() > until or self.is_over.is_set():
                     raise sqlite3.OperationalError("database is locked: another process writes for too long")
                 time.sleep(_TURN_S)
         except BaseException:

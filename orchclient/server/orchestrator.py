@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session, sessionmaker
@@ -67,7 +67,11 @@ class Orchestrator:
     @classmethod
     def open(cls, db: str, **settings: Any) -> Orchestrator:
         """Over a database by its URL or path; made and brought to the present schema if need be."""
-        engine = make_engine(db)
+        return cls.over(make_engine(db), **settings)
+
+    @classmethod
+    def over(cls, engine: Engine, **settings: Any) -> Orchestrator:
+        """Over the database of an engine of ``make_engine``, brought to the present schema if need be."""
         try:
             upgrade(engine)
         except DBAPIError as error:
@@ -128,6 +132,11 @@ class Orchestrator:
             self.bell.wait(source, lambda: self._is_waiting(source, cursor), min(wait_s, MAX_WAIT_S))
         with self.reading() as session:
             return inbox.page(session, source, cursor)
+
+    def reach(self, source: str) -> int:
+        """The last position in the inbox of a source, 0 while there is none; deadlines that have passed are settled."""
+        self.expire()
+        return self._reach([source]).get(source, 0)
 
     def acknowledge(self, source: str, cursor: str, owner: str | None = None) -> None:
         """What was given out up to the cursor is stored at the agent's. Raises ``Forbidden``."""

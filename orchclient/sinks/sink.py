@@ -8,6 +8,7 @@ backs off, keeps everything and says so in ``status``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from orchclient.core.batch import Batch
@@ -18,6 +19,7 @@ from orchclient.core.policy import Verdict
 if TYPE_CHECKING:  # who tells nobody does not pay for it
     from orchclient.core.message import Message
     from orchclient.core.noise import NoiseRules
+    from orchclient.core.source_report import SourceReport
     from orchclient.core.telling import Told
 from orchclient.core.polling import Heard
 
@@ -60,14 +62,24 @@ class Sink(Destination, Protocol):
         """What the answer means for the events of the batch."""
 
 
+class Closed(Exception):
+    """Raised by ``deliver`` when ``close`` ended it: nobody's failure, and nothing is known of the batch."""
+
+
 class DirectSink(Destination, Protocol):
     """A wire of its own: a database, a queue, a file."""
 
     def deliver(self, batch: Batch, *, deadline_s: float) -> Verdict:
-        """Hand a batch over within ``deadline_s`` seconds, and say what became of each event."""
+        """Hand a batch over within ``deadline_s`` seconds, and say what became of each event.
+
+        May raise ``Closed``. Whatever else it raises is an outage.
+        """
 
     def close(self) -> None:
-        """Let go of what is open; ``deliver`` may be called again afterwards."""
+        """Let go of what is open; ``deliver`` may be called again afterwards.
+
+        Called from another thread to cut a ``deliver`` that takes too long at the end.
+        """
 
 
 @runtime_checkable
@@ -80,6 +92,22 @@ class Selective(Protocol):
         Pure, and the same for the same event. What it does not take is settled without being sent and counts as
         delivered. Not for a destination whose receiver looks for missing sequences.
         """
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A destination with a wire of its own that can be asked whether it would work. For ``orchclient doctor``."""
+
+    def trouble(self, deadline_s: float) -> str:
+        """What keeps it from delivering, in words; empty when it could. Changes nothing."""
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A destination with a wire of its own that knows what it holds. For ``orchclient verify``."""
+
+    def source_report(self, source: str, *, deadline_s: float) -> SourceReport:
+        """What is held of an outbox (a UUID). Raises ``OrchClientError``."""
 
 
 class InboxDialect(Protocol):
@@ -105,6 +133,19 @@ class InboxDialect(Protocol):
 
     def acknowledged(self, outcome: HttpOutcome, now_us: int) -> Heard:
         """Whether that was heard, or what is wrong."""
+
+
+class DirectInbox(Protocol):
+    """The way back of a destination with a wire of its own. Called by one thread, which is not the delivering one."""
+
+    longest_wait_s: float
+    """How long ``page`` waits at most."""
+
+    def page(self, source: str, cursor: str, wait_s: float, cut: Event) -> Heard:
+        """The items of an outbox (a UUID) behind a cursor, "" for none yet; waits for some until ``cut`` is set."""
+
+    def acknowledge(self, source: str, cursor: str) -> Heard:
+        """Everything up to the cursor is stored."""
 
 
 class ChatSink(Destination, Protocol):
@@ -147,9 +188,14 @@ class ChatSink(Destination, Protocol):
 AnySink = Sink | DirectSink | ChatSink
 
 
-def inbox_of(sink: AnySink) -> InboxDialect | None:
+def inbox_of(sink: AnySink) -> InboxDialect | DirectInbox | None:
     """The way back from a destination that has one: its attribute ``inbox``."""
     return getattr(sink, "inbox", None)
+
+
+def is_called(inbox: InboxDialect | DirectInbox) -> TypeGuard[DirectInbox]:
+    """Whether an inbox is asked by calls instead of requests."""
+    return hasattr(inbox, "page")
 
 
 def is_direct(sink: AnySink) -> TypeGuard[DirectSink]:

@@ -14,6 +14,7 @@ from orchclient import OrchestratorClient
 from orchclient.core.http import HttpOutcome, HttpRequest, NoReply
 from orchclient.core.ids import uuid7
 from orchclient.core.judging import RequestKind
+from orchclient.delivery.inbox_wire import OverHttp
 from orchclient.delivery.inbox_worker import InboxWorker
 from orchclient.outbox import cursors, identity, inbox, leadership, requests
 from orchclient.outbox.leadership import Holder
@@ -90,7 +91,7 @@ class InboxBench:
         """What another process makes that takes over."""
         epoch = self.outbox.write(lambda con: leadership.begin_epoch(con, SINK, Holder(1, "host", "agent", 0)))
         dialect = OrchestratorSink(URL, lambda: None).inbox
-        return InboxWorker(self.outbox, SINK, dialect, self.wire, self.clock, epoch)
+        return InboxWorker(self.outbox, SINK, OverHttp(dialect, self.wire, self.clock), self.clock, epoch)
 
     @property
     def source(self) -> str:
