@@ -38,11 +38,16 @@ def caller(session: Session, token: str | None) -> Caller | None:
     """The owner of a token; None when it is missing or not good. While there are no tokens, anybody may come in."""
     if token is None:
         return Caller() if not has_tokens(session) else None
-    wanted = select(Token).where(Token.digest == _digest(token), Token.revoked_us.is_(None))
-    found = session.scalars(wanted).one_or_none()
+    found = row(session, token)
     if found is not None:
         return Caller(found.name, found.kind)
     return Caller() if not has_tokens(session) else None
+
+
+def row(session: Session, token: str) -> Token | None:
+    """The row of a token that is good."""
+    wanted = select(Token).where(Token.digest == _digest(token), Token.revoked_us.is_(None))
+    return session.scalars(wanted).one_or_none()
 
 
 def has_tokens(session: Session) -> bool:

@@ -1,6 +1,6 @@
 """The application: a WSGI callable over an ``Orchestrator``, which any WSGI server can host.
 
-Blueprints are its parts: the wire for agents, the JSON interface for people, and what operators look at.
+Blueprints are its parts: the wire for agents, the page and the JSON interface for people, and what operators look at.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 
@@ -16,11 +17,23 @@ from orchclient.server import calling, metrics, people, problems
 from orchclient.server.calling import orchestrator
 from orchclient.server.openapi import document
 from orchclient.server.orchestrator import Orchestrator
+from orchclient.server.page import page
+from orchclient.server.page.guesses import Guesses
 from orchclient.server.people_api import api
 from orchclient.server.reading import Limits
 from orchclient.server.wire_api import wire
 
 operators = Blueprint("operators", __name__)
+_GUARDS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send no Origin with a form
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""On every answer: no script or style but ours, no frame, no word to other sites about where a link was followed."""
+
 _log = logging.getLogger("orchclient.server")
 
 
@@ -30,34 +43,27 @@ def create_app(
     limits: Limits | None = None,
     trusted_hosts: Sequence[str] = (),
     blueprints: Sequence[Blueprint] = (),
+    has_page: bool = True,
 ) -> Flask:
     """The application of an orchestrator.
 
     Without any token in its database it lets everybody in, and should listen on loopback only (``serve`` sees to that).
-    ``trusted_hosts`` are the names by which it is reached beside loopback. ``blueprints`` are further parts.
+    ``trusted_hosts`` are the names by which it is reached beside loopback. ``blueprints`` are further parts;
+    ``has_page`` is False for an application with pages of its own.
     """
     app = Flask("orchclient.server", static_folder=None)
     limits = limits or Limits()
     app.config.update(ORCH_LIMITS=limits, MAX_CONTENT_LENGTH=limits.max_bytes + 1024)
     app.extensions["orchclient"] = served
     app.extensions["orchclient-counters"] = metrics.Counters()
+    app.extensions["orchclient-guesses"] = Guesses()
     problems.register(app)
     calling.register(app, trusted_hosts)
     app.before_request(_begin)
     app.after_request(_end)
-    for part in (operators, wire, api, *blueprints):
+    for part in (operators, wire, api, *([page] if has_page else []), *blueprints):
         app.register_blueprint(part)
     return app
-
-
-@operators.get("/")
-def index() -> Response:
-    """Where to look, for who comes with a browser."""
-    lines = (
-        "The orchestrator of orchclient.",
-        *("/api/needs", "/api/tasks", "/api/agents", "/metrics", "/openapi.json"),
-    )
-    return Response("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
 
 
 @operators.get("/healthz")
@@ -92,7 +98,7 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     counters: metrics.Counters = current_app.extensions["orchclient-counters"]
     counters.count_request(request.endpoint or "none", response.status_code)
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(_GUARDS)
     response.headers.setdefault("Cache-Control", "no-store")
     level = logging.DEBUG if response.status_code < 400 else logging.INFO
     if _log.isEnabledFor(level):

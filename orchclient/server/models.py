@@ -272,3 +272,14 @@ class Token(Base):
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     created_us: Mapped[int] = mapped_column(BigInteger)
     revoked_us: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class SignIn(Base):
+    """A browser in which a person has signed in, by the SHA-256 of its cookie; it ends with the token it came by."""
+
+    __tablename__ = "orch_sign_ins"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("orch_tokens.id"), index=True)
+    created_us: Mapped[int] = mapped_column(BigInteger)
+    expires_us: Mapped[int] = mapped_column(BigInteger)

@@ -52,7 +52,6 @@ def _operations() -> list[tuple[str, str, dict[str, Any]]]:
         ("/api/seen", "post", _acted("A person looks at a question.", "seen", {"204": _OK})),
         ("/api/cancellations", "post", _acted("Ask an agent to stop.", "cancellation", {"204": _OK})),
         ("/api/messages", "post", _acted("Say something to an agent.", "message", {"204": _OK})),
-        ("/", "get", _operation("Where to look.", {"200": {"description": "Text.", "content": _text()}})),
         ("/healthz", "get", _operation("Whether requests can be served.", _any_answer())),
         ("/metrics", "get", _operation("For Prometheus.", {"200": {"description": "Text.", "content": _text()}})),
         ("/openapi.json", "get", _operation("This document.", _any_answer())),

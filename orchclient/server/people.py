@@ -5,21 +5,42 @@ The page and the JSON interface are made of these. They return values, never row
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import asdict, frozen
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from orchclient.core.envelope import TYPE_PREFIX
+from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
+from orchclient.server import spans
 from orchclient.server.inbox import Item
-from orchclient.server.models import Agent, Answer, Clarification, Event, Inbox, Incident, Log, Review, Source, Task
+from orchclient.server.models import (
+    Agent,
+    Answer,
+    Clarification,
+    Event,
+    Inbox,
+    Incident,
+    Log,
+    Review,
+    Source,
+    Span,
+    Task,
+)
 from orchclient.server.questions import OPEN
 
 CANCEL: Final = "task.cancel_requested.v1"
 MESSAGE: Final = "task.message.v1"
 MOST_ROWS: Final = 200
+MOST_GAPS: Final = 5
+CALLS: Final = ("critical", "high")
+"""Priorities of errors that call for a person."""
+_PLACE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\Z")
 
 
 # --- What is shown ------------------------------------------------------------------------------------------------
@@ -166,6 +187,28 @@ class TaskPage:
 
 
 @frozen
+class ErrorView:
+    """An incident, and its newest error as the agent told it: None when that is beyond the retention."""
+
+    incident: IncidentView
+    newest: Mapping[str, Any] | None
+
+
+@frozen
+class SourceView:
+    """An outbox, by the identity under which it sends, and what is missing of it."""
+
+    source: str
+    owner: str | None
+    first_seen_us: int
+    last_seen_us: int
+    highest: int
+    missing: int
+    gaps: Sequence[Sequence[int]]
+    inbox_pending: int
+
+
+@frozen
 class TaskFilter:
     """Which tasks, newest word first; a page goes on behind a task that was ``received_us`` and has that id."""
 
@@ -230,31 +273,74 @@ def _contains(column: Any, text: str) -> ColumnElement[bool]:
     return found
 
 
-def task_page(session: Session, task_id: str, *, most_logs: int = MOST_ROWS) -> TaskPage | None:
-    """A task and its history, newest first."""
+def task_page(
+    session: Session, task_id: str, *, before: str | None = None, most_logs: int = MOST_ROWS
+) -> TaskPage | None:
+    """A task and its history, newest first; older than the line at the place ``before``."""
     task = session.get(Task, task_id)
     if task is None:
         return None
     asked = select(Clarification).where(Clarification.task_id == task_id, Clarification.asked_us > 0)
     decided = select(Review).where(Review.task_id == task_id).order_by(Review.received_us.desc())
-    lines = select(Log).where(Log.task_id == task_id)
-    lines = lines.order_by(Log.received_us.desc(), Log.source_id.desc(), Log.sequence.desc()).limit(most_logs)
     return TaskPage(
         _task(task),
         _shown_once(session, session.scalars(asked.order_by(Clarification.received_us.desc()).limit(MOST_ROWS)).all()),
         _reviews(session, session.scalars(decided.limit(MOST_ROWS)).all()),
         _incidents(session, Incident.task_id == task_id),
-        [_log(line) for line in session.scalars(lines)],
+        _history(session, task_id, before, most_logs),
     )
+
+
+def _history(session: Session, task_id: str, before: str | None, most: int) -> list[LogView]:
+    order = (Log.received_us, Log.source_id, Log.sequence)
+    lines = select(Log).where(Log.task_id == task_id)
+    if before is not None:
+        place = _place(before)
+        last = None if place is None else session.get(Log, place)
+        if last is None:
+            return []
+        lines = lines.where(tuple_(*order) < tuple_(last.received_us, last.source_id, last.sequence))
+    return [_log(line) for line in session.scalars(lines.order_by(*(each.desc() for each in order)).limit(most))]
+
+
+def error(session: Session, task_id: str, incident_id: str) -> ErrorView | None:
+    """An incident by its task and the id of its first error."""
+    found = _incidents(session, and_(Incident.task_id == task_id, Incident.id == incident_id))
+    return ErrorView(found[0], _newest_error(session, found[0])) if found else None
+
+
+def _newest_error(session: Session, incident: IncidentView) -> Mapping[str, Any] | None:
+    """Looked for among the newest errors of its task, for incidents have no index into events."""
+    places = select(Log.source_id, Log.sequence).where(
+        Log.task_id == incident.task_id, Log.level.in_(("error", "critical"))
+    )
+    places = places.order_by(Log.received_us.desc(), Log.source_id.desc(), Log.sequence.desc()).limit(MOST_ROWS)
+    wanted = select(Event.body).where(
+        tuple_(Event.source_id, Event.sequence).in_(session.execute(places).all()),
+        Event.type == TYPE_PREFIX + EventType.ERROR_ESCALATED,
+    )
+    for body in session.scalars(wanted.order_by(Event.received_us.desc(), Event.sequence.desc())):
+        event = json.loads(body)
+        data = event["data"]
+        is_same_key = incident.key is not None and data.get("dedup_key") == incident.key
+        if data.get("first_id", event["id"]) == incident.id or is_same_key:
+            return dict(data)
+    return None
 
 
 def event_text(session: Session, place: str) -> str | None:
     """The JSON text of an event by its place in a task's history."""
-    source_id, _, sequence = place.partition("-")
-    if not (source_id.isdecimal() and sequence.isdecimal() and len(place) < 40):
+    found = _place(place)
+    if found is None:
         return None
-    found = select(Event.body).where(Event.source_id == int(source_id), Event.sequence == int(sequence))
-    return session.scalars(found).one_or_none()
+    wanted = select(Event.body).where(Event.source_id == found[0], Event.sequence == found[1])
+    return session.scalars(wanted).one_or_none()
+
+
+def _place(text: str) -> tuple[int, int] | None:
+    """The source's number and the sequence that a place is."""
+    match = _PLACE.match(text)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def agents(session: Session) -> list[AgentView]:
@@ -276,6 +362,22 @@ def agents(session: Session) -> list[AgentView]:
     ]
 
 
+def sources(session: Session) -> list[SourceView]:
+    """Outboxes, the one that was heard of last first, each with its lowest gaps."""
+    rows = select(Source, func.coalesce(Inbox.last - Inbox.acknowledged, 0))
+    rows = rows.outerjoin(Inbox, Inbox.source_id == Source.id).order_by(Source.last_seen_us.desc())
+    return [_source(session, source, waiting) for source, waiting in session.execute(rows.limit(MOST_ROWS)).all()]
+
+
+def _source(session: Session, row: Source, waiting: int) -> SourceView:
+    held = select(func.coalesce(func.sum(Span.last - Span.first + 1), 0)).where(Span.source_id == row.id)
+    missing = row.highest - int(session.execute(held).scalar_one())
+    gaps: Any = spans.report(session, row.name)["gaps"] if missing else []
+    return SourceView(
+        row.name, row.owner, row.first_seen_us, row.last_seen_us, row.highest, missing, gaps[:MOST_GAPS], waiting
+    )
+
+
 def counts(session: Session) -> dict[str, Any]:
     """How much of what there is, for metrics and the page on health."""
     by_status = select(Task.status, func.count()).group_by(Task.status)
@@ -294,6 +396,15 @@ def counts(session: Session) -> dict[str, Any]:
         "agents": _count(session, Agent),
         "sources": _count(session, Source),
     }
+
+
+def waiting(session: Session) -> int:
+    """How many things need a person: open questions and reviews, and errors that call for help."""
+    asked = select(func.count(func.distinct(Clarification.question_id)))
+    asked = asked.where(Clarification.state.in_(OPEN), Clarification.asked_us > 0)
+    reviews = select(func.count(func.distinct(Review.id))).where(Review.state == "open")
+    calls = _count(session, Incident, Incident.state == "open", Incident.priority.in_(CALLS), Incident.error_type != "")
+    return int(session.execute(asked).scalar_one()) + int(session.execute(reviews).scalar_one()) + calls
 
 
 def is_answering(session: Session) -> bool:

@@ -149,7 +149,7 @@ def answer() -> Response:
     """Answer a question."""
     who, body = _responder("answer")
     decision = _decision(who, body)
-    _refuse_oversized(body)
+    refuse_oversized(body)
     return _told(orchestrator().answer(body["question_id"], decision), "question")
 
 
@@ -217,7 +217,8 @@ def _is_utf8(value: Any) -> bool:
     return True
 
 
-def _refuse_oversized(body: Mapping[str, Any]) -> None:
+def refuse_oversized(body: Mapping[str, Any]) -> None:
+    """Raises ``Refused`` when an answer cannot reach an agent."""
     # An item must fit into a page of the inbox; the rest of it, names and digests, is below 4 KiB.
     if largest_text(body) > PAGE_BYTES - 4_096:
         raise Refused(413, "the answer is too long for the agent's inbox: shorten the texts or the comment")

@@ -34,7 +34,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(StoreUnavailable, _unavailable)
     app.register_error_handler(Unstorable, _unstorable)
     app.register_error_handler(Unanswerable, _unanswerable)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -46,8 +46,13 @@ def _forbidden(error: Forbidden) -> Response:
     return problem(403, str(error))
 
 
-def _unavailable(error: StoreUnavailable) -> Response:
+def log_unavailable(error: StoreUnavailable) -> None:
+    """For the operator: the answer says less."""
     _log.warning("%s", error)
+
+
+def _unavailable(error: StoreUnavailable) -> Response:
+    log_unavailable(error)
     return problem(503, "the database does not answer, nothing was stored", {"Retry-After": "1"})
 
 
@@ -60,12 +65,18 @@ def _unanswerable(error: Unanswerable) -> Response:
     return problem(409, str(error))
 
 
-def _http(error: HTTPException) -> Response:
+def of_http(error: HTTPException) -> Response:
+    """An error of the web framework as a problem."""
     answer = error.get_response()
     kept = {name: answer.headers[name] for name in ("Allow", "Retry-After") if name in answer.headers}
     return problem(error.code or 500, error.description or error.name, kept)
 
 
-def _unexpected(error: Exception) -> Response:
+def log_unexpected(error: Exception) -> None:
+    """For the operator, with where it happened."""
     _log.exception("a request failed", exc_info=error)
+
+
+def _unexpected(error: Exception) -> Response:
+    log_unexpected(error)
     return problem(500, "an error of the orchestrator: its log says more")

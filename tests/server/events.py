@@ -63,7 +63,7 @@ class Outbox:
         given = {"test_results": {}, "artifacts": {}, "quality_score": 50.0, "review": review}
         given["status"] = "review_ready" if review else "completed"
         review_id = {"review_id": SELF} if review else {}
-        return self.event("task.completed.v1", task, **fixed, **given, **review_id, **more)
+        return self.event("task.completed.v1", task, **{**fixed, **given, **review_id, **more})
 
     def error(self, task: str = "task-1", *, fatal: bool = True, **more: Any) -> Event:
         said = {"error_type": "boom", "error_message": "it broke", "recovery_attempts": 0, "context": {}}

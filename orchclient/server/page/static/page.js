@@ -1,0 +1,177 @@
+// Adds liveness and keys to pages that work without it. What is live is asked for again by the page's own address, and
+// only what changed is replaced: never a form that is in use, nor text that is being selected.
+"use strict";
+
+const main = document.getElementById("main");
+const word = document.getElementById("live");
+const announce = document.getElementById("announce");
+const EVERY_MS = Number(main.dataset.every);
+const SLOWEST_MS = 30000;
+
+let etag = "";
+let timer = 0;
+let misses = 0;
+let asking = null;
+
+function say(state) {
+  if (!word) return;
+  word.hidden = false;
+  word.dataset.is = state;
+  word.textContent = state;
+}
+
+function isEdited(field) {
+  if (field.type === "radio" || field.type === "checkbox") return field.checked !== field.defaultChecked;
+  if (field.tagName === "SELECT") return [...field.options].some((each) => each.selected !== each.defaultSelected);
+  return field.type !== "hidden" && field.type !== "submit" && field.value !== field.defaultValue;
+}
+
+function isInUse(part) {
+  const selection = document.getSelection();
+  if (part.contains(document.activeElement)) return true;
+  if (selection && !selection.isCollapsed && selection.intersectsNode?.(part)) return true;
+  if (selection && !selection.isCollapsed && part.contains(selection.anchorNode)) return true;
+  return [...part.querySelectorAll("input, textarea, select")].some(isEdited);
+}
+
+const seen = new WeakMap(); // what the server said last of each live part, which details that were opened do not change
+
+function replace(part, fresh) {
+  const open = new Set([...part.querySelectorAll("details[open][id]")].map((each) => each.id));
+  const closed = new Set([...part.querySelectorAll("details:not([open])[id]")].map((each) => each.id));
+  const next = document.importNode(fresh, true);
+  for (const each of next.querySelectorAll("details[id]")) {
+    if (open.has(each.id)) each.open = true;
+    if (closed.has(each.id)) each.open = false;
+  }
+  seen.set(next, fresh.innerHTML);
+  part.replaceWith(next);
+}
+
+function update(page) {
+  document.title = page.title;
+  let isWhole = true;
+  for (const fresh of page.querySelectorAll("[data-live]")) {
+    const part = document.getElementById(fresh.id);
+    if (!part || (seen.get(part) ?? part.innerHTML) === fresh.innerHTML) continue;
+    if (isInUse(part)) isWhole = false;
+    else replace(part, fresh);
+  }
+  const news = page.getElementById("main")?.dataset.say ?? "";
+  if (news && news !== main.dataset.say) announce.textContent = news;
+  main.dataset.say = news;
+  return isWhole;
+}
+
+async function ask() {
+  timer = 0;
+  asking = new AbortController();
+  const limit = setTimeout(() => asking.abort(), 10000);
+  try {
+    const headers = etag ? { "If-None-Match": etag } : {};
+    const reply = await fetch(location.href, { headers, cache: "no-store", redirect: "manual", signal: asking.signal });
+    misses = 0;
+    if (reply.type === "opaqueredirect") return say("signed out");
+    if (reply.status === 200) {
+      const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+      etag = update(page) ? reply.headers.get("ETag") ?? "" : "";
+    } else if (reply.status !== 304) {
+      misses += 1;
+    }
+  } catch {
+    misses += 1;
+  } finally {
+    clearTimeout(limit);
+  }
+  if (misses > 1) say("reconnecting");
+  else if (!misses) say("live");
+  later(Math.min(EVERY_MS * 2 ** Math.max(0, misses - 1), SLOWEST_MS));
+}
+
+function later(ms) {
+  if (!timer && !document.hidden) timer = setTimeout(ask, ms);
+}
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  timer = 0;
+  later(0);
+});
+
+// --- Keys -----------------------------------------------------------------------------------------------------------
+
+const OFF = "orchclient-keys-off";
+
+function remembered() {
+  try {
+    return localStorage.getItem(OFF) === "1";
+  } catch {
+    return false;
+  }
+}
+
+let keysAreOff = remembered();
+
+function showKeys() {
+  document.body.classList.toggle("has-keys", !keysAreOff);
+  for (const button of document.querySelectorAll(".keys button")) {
+    button.textContent = keysAreOff ? "Turn number keys on" : "Turn them off";
+    button.previousElementSibling.textContent = keysAreOff ? "" : "Number keys choose, Enter sends. ";
+  }
+}
+
+function keysLine() {
+  const line = document.createElement("p");
+  const button = document.createElement("button");
+  line.className = "keys";
+  button.type = "button";
+  button.className = "quiet";
+  button.addEventListener("click", () => {
+    keysAreOff = !keysAreOff;
+    try {
+      localStorage.setItem(OFF, keysAreOff ? "1" : "0");
+    } catch {} // remembered for this page only
+    showKeys();
+  });
+  line.append(document.createElement("span"), button);
+  return line;
+}
+
+function fieldsetFor(form) {
+  const sets = [...form.querySelectorAll("fieldset")].filter((each) => each.querySelector("[type=radio]"));
+  const focused = sets.find((each) => each.contains(document.activeElement));
+  return focused ?? sets.find((each) => !each.querySelector(":checked")) ?? sets[0];
+}
+
+document.addEventListener("keydown", (event) => {
+  if (keysAreOff || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (event.target.matches?.("textarea, select, input:not([type=radio])")) return;
+  const form = document.querySelector("form[data-keys]");
+  if (!form || !/^[1-9]$/.test(event.key)) return;
+  const option = fieldsetFor(form)?.querySelectorAll("[type=radio]")[Number(event.key) - 1];
+  if (!option) return;
+  event.preventDefault();
+  option.checked = true;
+  option.focus();
+});
+
+// A form is sent once, however often it is submitted.
+document.addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "1";
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) for (const form of document.forms) delete form.dataset.sent;
+});
+
+document.querySelector("form[data-keys] [type=radio]")?.closest("form").append(keysLine());
+document.getElementById("keys-switch")?.replaceWith(keysLine());
+showKeys();
+const wrong = document.querySelector("[aria-invalid=true]");
+if (wrong) wrong.focus();
+if (location.hash) {
+  const target = document.getElementById(location.hash.slice(1));
+  if (target?.tagName === "DETAILS") target.open = true;
+}
+if (document.querySelector("[data-live]") && word) later(EVERY_MS);
