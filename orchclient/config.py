@@ -10,17 +10,19 @@ import os
 import re
 import stat
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 
+from orchclient import origins
 from orchclient.core.errors import ConfigError
 from orchclient.core.redaction import Redactor
 from orchclient.core.reminders import NEVER, Schedule
 from orchclient.core.secret import KnownSecrets, Secret, credentials_in, secrets_in
+from orchclient.origins import Values, nearest, shape, variable_of
 
 MIB = 1_048_576
 MODES = ("online", "offline", "disabled")
@@ -125,6 +127,7 @@ class _Setting:
     parse: Callable[[str], Any]
     form: str
     in_files: bool = True
+    is_list: bool = False
 
 
 def _boolean(text: str) -> bool:
@@ -222,17 +225,24 @@ _SETTINGS: dict[str, _Setting] = {
     "ca_file": _Setting(str, "the path of a PEM file"),
     "proxy": _Setting(_proxy, "a URL such as http://proxy:3128"),
     "allow_network_filesystem": _Setting(_boolean, "true or false"),
-    "redact_keys": _Setting(_names, "names separated by commas"),
+    "redact_keys": _Setting(_names, "names separated by commas", is_list=True),
     "discord_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
     "slack_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
     "webhook_url": _Setting(_token, "a URL such as https://example.com/hook", in_files=False),
     "webhook_secret": _Setting(_token, "whsec_ and base64", in_files=False),
     "database_url": _Setting(_token, "a path or postgresql://user@host/name", in_files=False),
     "public_url": _Setting(_public_url, "a URL such as https://answers.example"),
-    "reminders": _Setting(_schedule, "off, or rising durations such as 15m,1h,4h: the last one is repeated"),
-    "escalation": _Setting(_names, "names of destinations, separated by commas"),
+    "reminders": _Setting(
+        _schedule, "off, or rising durations such as 15m,1h,4h: the last one is repeated", is_list=True
+    ),
+    "escalation": _Setting(_names, "names of destinations, separated by commas", is_list=True),
     "sinks": _Setting(str, "tables such as [sinks.audit] in a TOML file"),
 }
+
+
+def names() -> tuple[str, ...]:
+    """Every setting."""
+    return tuple(_SETTINGS)
 
 
 def load(environ: Mapping[str, str] | None = None, config_file: str | None = None, **given: Any) -> Settings:
@@ -251,62 +261,48 @@ def load(environ: Mapping[str, str] | None = None, config_file: str | None = Non
 def _loaded(environ: Mapping[str, str], config_file: str | None, given: Mapping[str, Any]) -> Settings:
     _refuse_unknown(given, "keyword")
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for origin, source in _sources(environ, config_file, given):
-        for name, value in source.items():
+    found: dict[str, str] = {}
+    for source in _sources(environ, config_file, given):
+        for name, value in source.values.items():
             if name not in values:
-                values[name], origins[name] = _parsed(name, value, origin), origin
-    _resolve_token(values, origins)
+                found[name] = source.origin(name)
+                values[name] = _parsed(name, value, found[name])
+    _resolve_token(values, found)
     if isinstance(values.get("token"), Secret):
         _refuse_unsendable(values["token"])
     if values.get("url"):
         from orchclient.sinks.orchestrator import checked_url
 
-        values["url"] = checked_url("url (ORCHCLIENT_URL)", values["url"])
-    return Settings(**values, origins=origins)
+        values["url"] = checked_url(f"url ({found['url']})", values["url"])
+    return Settings(**values, origins=found)
 
 
-def _sources(
-    environ: Mapping[str, str], config_file: str | None, given: Mapping[str, Any]
-) -> list[tuple[str, Mapping[str, Any]]]:
-    named = config_file or environ.get("ORCHCLIENT_CONFIG") or None
-    user_file = _user_file()
+def _sources(environ: Mapping[str, str], config_file: str | None, given: Mapping[str, Any]) -> list[Values]:
     return [
-        ("keyword", {name: value for name, value in given.items() if value is not None}),
-        ("environment", _from_environment(environ)),
-        *([(named, _from_file(Path(named).expanduser(), must_exist=True))] if named else []),
-        (str(user_file), _from_file(user_file, must_exist=False)),
+        origins.given(given),
+        origins.of_environment(environ, _SETTINGS),
+        *map(_file, files(environ, config_file)),
     ]
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    # An empty variable counts as unset, as OpenTelemetry's specification has it.
-    found = {name: environ.get(f"ORCHCLIENT_{name.upper()}", "") for name in _SETTINGS}
-    return {name: value for name, value in found.items() if value}
+def files(environ: Mapping[str, str], config_file: str | None = None) -> list[Path]:
+    """The files that are read, highest first: the one that is named, which must exist, and the user's."""
+    named = config_file or environ.get("ORCHCLIENT_CONFIG") or None
+    return [*([Path(named).expanduser()] if named else []), user_file()]
 
 
-def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
-    if not must_exist and not path.is_file():
-        return {}
-    import tomllib
-
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ConfigError(f"config file {path} is not TOML: it is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config file {path} is not TOML: {error}") from None
-    _refuse_unknown(values, str(path))
-    for name in values:
+def _file(path: Path) -> Values:
+    source = origins.of_file(path, must_exist=path != user_file())
+    for name in source.values:
+        _refuse_unknown([name], source.origin(name))
         if not _SETTINGS[name].in_files:
-            cure = f"use {name}_file" if name == "token" else f"use ORCHCLIENT_{name.upper()}, or a [sinks.NAME] table"
-            raise ConfigError(f"{path}: {name} is a secret and must not stand in this file; {cure}")
-    return values
+            cure = f"use {name}_file" if name == "token" else f"use {variable_of(name)}, or a [sinks.NAME] table"
+            raise ConfigError(f"{source.origin(name)}: {name} is a secret and must not stand in this file; {cure}")
+    return source
 
 
-def _user_file() -> Path:
+def user_file() -> Path:
+    """The user's own file, read when it is there."""
     from platformdirs import user_config_path
 
     return user_config_path("orchclient") / "config.toml"
@@ -319,34 +315,35 @@ def default_db() -> Path:
     return user_state_path("orchclient") / "outbox.db"
 
 
-def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
-    for name in values:
+def _refuse_unknown(names: Iterable[str], origin: str) -> None:
+    for name in names:
         if name not in _SETTINGS:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, _SETTINGS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_SETTINGS)}"
-            raise ConfigError(f"unknown setting {name!r} ({origin}); {hint}")
+            raise ConfigError(f"unknown setting {name!r} ({origin}); {nearest(name, _SETTINGS)}")
 
 
 def _parsed(name: str, value: Any, origin: str) -> Any:
     """A value of any source; text is parsed, values of keywords and TOML are brought to the same form."""
     setting = _SETTINGS[name]
-    shown = f"ORCHCLIENT_{name.upper()}" if origin == "environment" else f"{name} ({origin})"
+    shown = origin if origin == variable_of(name) else f"{name} ({origin})"
     if name == "token" and callable(value):
         return value
     if name == "sinks":
         return _sink_tables(value, shown)
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    if isinstance(value, bool):
-        text = text.lower()
     try:
-        return setting.parse(text)
+        return setting.parse(_text_of(setting, value))
     except ConfigError:
         raise
     except (ValueError, RuntimeError):
         # The value itself is not repeated: it may be a secret in the wrong place.
-        raise ConfigError(f"{shown} is not usable: expected {setting.form}") from None
+        raise ConfigError(f"{shown} is not usable: expected {setting.form}, not {shape(value)}") from None
+
+
+def _text_of(setting: _Setting, value: Any) -> str:
+    if isinstance(value, list | tuple) and setting.is_list:
+        return ",".join(map(str, value))
+    if isinstance(value, list | tuple | Mapping):
+        raise ValueError
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _sink_tables(value: Any, shown: str) -> Mapping[str, Mapping[str, Any]]:
@@ -355,13 +352,14 @@ def _sink_tables(value: Any, shown: str) -> Mapping[str, Mapping[str, Any]]:
     return value
 
 
-def _resolve_token(values: dict[str, Any], origins: dict[str, str]) -> None:
+def _resolve_token(values: dict[str, Any], found: dict[str, str]) -> None:
     token_file = values.pop("token_file", None)
     if token_file is None:
         return
     if "token" in values:
-        raise ConfigError("both token and token_file are set: keep one of ORCHCLIENT_TOKEN and ORCHCLIENT_TOKEN_FILE")
-    values["token"], origins["token"] = _token(secret_file(Path(token_file).expanduser())), f"file {token_file}"
+        raise ConfigError(f"both token and token_file are set ({found['token']}; {found['token_file']}): keep one")
+    values["token"] = _token(secret_file(Path(token_file).expanduser()))
+    found["token"] = f"{token_file} (token_file of {found.pop('token_file')})"
 
 
 class FileSecret(Secret):

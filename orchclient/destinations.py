@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from orchclient import config
 from orchclient.core.errors import ConfigError
 from orchclient.core.secret import KnownSecrets, Secret, credentials_in, secrets_in
+from orchclient.origins import nearest
 
 if TYPE_CHECKING:
     from orchclient.core.events import NotificationPriority
@@ -170,12 +171,7 @@ def _factory(where: str, kind: str) -> Factory:
         return _BUILT_IN[kind]
     found = next((point for point in _entry_points() if point.name == kind), None)
     if found is None:
-        from difflib import get_close_matches
-
-        known = _kinds()
-        near = get_close_matches(kind, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"{where}: unknown kind {kind!r:.80}; {hint}")
+        raise ConfigError(f"{where}: unknown kind {kind!r:.80}; {nearest(kind, _kinds())}")
     try:
         factory: Factory = found.load()
     except Exception as error:
@@ -366,7 +362,7 @@ def refuse_unknown(where: str, options: Options, known: Sequence[str]) -> None:
     """Raises ``ConfigError`` for an option that a dialect does not have."""
     for option in options:
         if option not in known:
-            raise ConfigError(f"{where}: unknown option {option!r:.80}; known: {', '.join(known)}")
+            raise ConfigError(f"{where}: unknown option {option!r:.80}; {nearest(option, known)}")
 
 
 _BUILT_IN: dict[str, Factory] = {

@@ -198,7 +198,7 @@ def test_a_url_that_is_none_is_refused_at_construction_without_repeating_it(
     with pytest.raises(ConfigError, match=problem) as caught:
         OrchestratorClient("a", outbox=outbox_path, url=url)
     assert "secret" not in str(caught.value)
-    assert "ORCHCLIENT_URL" in str(caught.value)
+    assert "url (argument)" in str(caught.value)
 
 
 def fail_in_a_transaction(client: OrchestratorClient) -> None:

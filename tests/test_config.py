@@ -17,7 +17,7 @@ def test_a_keyword_wins_over_the_environment_over_a_file(tmp_path: Path) -> None
     environ = {"ORCHCLIENT_CONFIG": str(file), "ORCHCLIENT_AGENT": "environment", "ORCHCLIENT_MODE": "online"}
     settings = config.load(environ, agent="keyword")
     assert (settings.agent, settings.mode, settings.retention) == ("keyword", "online", 172_800)
-    assert settings.origins == {"agent": "keyword", "mode": "environment", "retention": str(file)}
+    assert settings.origins == {"agent": "argument", "mode": "ORCHCLIENT_MODE", "retention": f"{file}:2"}
 
 
 def test_the_current_directory_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

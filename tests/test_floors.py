@@ -27,6 +27,7 @@ ROOT = Path(orchclient.__file__).parent
 FOLDERS = {"core": 0, "outbox": 1, "sinks": 1, "delivery": 2, "aio": 4, "cli": 4, "testing": 4, "server": 2}
 FILES = {
     "config": 3,
+    "origins": 3,
     "destinations": 3,
     "recorder": 3,
     "people": 3,

@@ -33,6 +33,7 @@ _COMMANDS = {
     "complete": ("orchclient.cli.telling", "As an agent: hand in a result."),
     "escalate": ("orchclient.cli.telling", "As an agent: call for help."),
     "serve": ("orchclient.cli.serve", "Run an orchestrator on this machine, and make its tokens."),
+    "config": ("orchclient.cli.config", "What is configured, and where each value came from."),
     "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),
 }
 

@@ -35,7 +35,7 @@ def inside(*arguments: str, stdin: bytes = b"", on_terminal: bool = False, **env
     """Run a command to its end."""
     out, err = StringIO(), Terminal() if on_terminal else StringIO()
     with (
-        patch.dict(os.environ, {"COLUMNS": "120", **environment}),
+        patch.dict(os.environ, {"COLUMNS": "120"} | environment),
         patch("sys.stdin", TextIOWrapper(BytesIO(stdin), encoding="utf-8")),
         redirect_stdout(out),
         redirect_stderr(err),
