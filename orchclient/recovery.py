@@ -66,7 +66,9 @@ class recovering:  # noqa: N801  used like a function
     :param on: the exceptions, a class or several, that are tried again. Others pass at once and are not escalated here.
         KeyboardInterrupt, SystemExit and cancellations always pass.
     :param backoff: the waits; by default 1 s, 2 s, 4 s ... with full jitter, at most 60 s.
-    :param context, fatal, dedup_key: of the escalation, see ``OrchestratorClient.escalate_error``.
+    :param context: of the escalation, as in ``OrchestratorClient.escalate_error``.
+    :param fatal: likewise: the task becomes ``failed``.
+    :param dedup_key: likewise: errors with the same key are one incident.
     :param clock: time and chance; ``task.recovering(...)`` passes those of its client.
 
     Before each attempt the task's step tells which one it is. The last exception is escalated with the history of all

@@ -26,6 +26,7 @@ from orchclient.core.events import NotificationPriority
     type=click.Choice([each.value for each in NotificationPriority]),
     default=NotificationPriority.MEDIUM.value,
     show_default=True,
+    help="How soon a person should look.",
 )
 @click.option("--context", "pairs", multiple=True, metavar="KEY=VALUE", help="What helps to decide; may be repeated.")
 @click.option("--context-json", metavar="JSON|-", help="The same as a JSON object, or - for stdin.")

@@ -29,12 +29,26 @@ _DB_VARIABLE = "ORCHCLIENT_SERVE_DB"
     help="A SQLite file, or postgresql://user@host/name (default: orchestrator.db in the state directory).",
 )
 @click.option("--host", envvar="ORCHCLIENT_SERVE_HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", envvar="ORCHCLIENT_SERVE_PORT", type=click.IntRange(0, 65535), default=8765, show_default=True)
+@click.option(
+    "--port",
+    envvar="ORCHCLIENT_SERVE_PORT",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="On which port; 0: a free one.",
+)
 @click.option("--trusted-host", "trusted_hosts", multiple=True, metavar="NAME", help="A name it is reached by.")
 @click.option(
     "--retention", type=Duration(), default="90d", show_default=True, help="Keep events so long; 30d at least."
 )
-@click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log",
+    "log_form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How a line of the log on stderr looks.",
+)
 @click.option("--open", "opens", is_flag=True, help="Open a browser at it.")
 @click.pass_context
 def serve_command(
@@ -94,7 +108,13 @@ def token_command() -> None:
 
 @token_command.command("add")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["agent", "person"]), default="agent", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["agent", "person"]),
+    default="agent",
+    show_default=True,
+    help="Whether it opens /v1 or /api.",
+)
 @json_option
 @click.pass_context
 def add_command(ctx: click.Context, name: str, kind: str, as_json: bool) -> int:

@@ -65,8 +65,7 @@ class Receiver(Humans):
             question = client.request_clarification("task-1", "Ship it?", options=["yes", "no"])
             receiver.answer(question, "yes", after_s=0.2)
 
-    What people do (``answer``, ``see``, ``review``, ``cancel``, ``message`` ...) is told at
-    :class:`~orchclient.testing.humans.Humans`.
+    People ``answer``, ``see``, ``review``, ``cancel``, ``message`` ..., on time or late, once or twice, well or badly.
     """
 
     def __init__(
