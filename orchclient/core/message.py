@@ -112,7 +112,13 @@ class Message:
     time: str = ""  # RFC 3339, when the event was recorded
     event_id: str = ""
     task_id: str = ""
+    asks: bool = False  # somebody is to act
     is_repeat: bool = False  # it may have been told before
+
+    @property
+    def is_for_everybody(self) -> bool:
+        """Whether it is to be seen where everybody looks, not only by those who follow the task's thread."""
+        return self.asks or self.priority in (NotificationPriority.HIGH, NotificationPriority.CRITICAL)
 
     @property
     def emoji(self) -> str:
@@ -257,7 +263,8 @@ def _question(said: _Said) -> Message:
     lines.append(_without_answer(said, deadline))
     links = said.page("q", said.text("clarification_id") or said.id, "Answer here")
     facts = (Fact("Priority", said.priority.value), *_facts(said.data.get("context")))
-    return Message(Kind.QUESTION, said.priority, f"{said.agent} {asks}: {needed}", tuple(lines), facts, links)
+    title = f"{said.agent} {asks}: {needed}"
+    return Message(Kind.QUESTION, said.priority, title, tuple(lines), facts, links, asks=True)
 
 
 def _asked(question: Data, number: int, total: int) -> str:
@@ -312,7 +319,7 @@ def _completion(said: _Said) -> Message:
         more = f", … and {len(artifacts) - FACTS_SHOWN:,} more" if len(artifacts) > FACTS_SHOWN else ""
         facts.append(Fact(f"Artifacts ({len(artifacts):,})", names + more))
     title = f"{said.agent} completed {said.task}{quality}: {needed}"
-    return Message(Kind.COMPLETION, said.priority, title, (), tuple(facts), tuple(links))
+    return Message(Kind.COMPLETION, said.priority, title, (), tuple(facts), tuple(links), asks=is_review)
 
 
 def _test_facts(results: object) -> Iterable[Fact]:
@@ -338,7 +345,8 @@ def _error(said: _Said) -> Message:
     kind = fitted(line(said.text("error_type")), NAME_CHARS) or "error"
     attempts, traceback = said.number("recovery_attempts"), said.text("traceback")
     happened = f"failed on {said.task}" if is_fatal else f"has trouble with {said.task}"
-    needed = ": help is needed now" if said.priority is NotificationPriority.CRITICAL else ""
+    asks = said.priority is NotificationPriority.CRITICAL
+    needed = ": help is needed now" if asks else ""
     times = f" ({said.count:,} times)" if said.count > 1 else ""
     facts = [
         Fact("Priority", said.priority.value),
@@ -351,7 +359,7 @@ def _error(said: _Said) -> Message:
         facts.append(Fact("Traceback", f"left out here ({len(traceback):,} characters)"))
     text = fitted(seen(said.text("error_message")).strip(), ERROR_CHARS)
     title = f"{said.agent} {happened}: {kind}{times}{needed}"
-    return Message(Kind.ERROR, said.priority, title, (text,) if text else (), tuple(facts))
+    return Message(Kind.ERROR, said.priority, title, (text,) if text else (), tuple(facts), asks=asks)
 
 
 def _resolved(said: _Said) -> Message:
@@ -372,7 +380,8 @@ def _reminder(said: _Said) -> Message:
     lines += _reminded_of(about.get("data"))
     links = said.page(folder, _text(about.get("id")), label) if folder else ()
     title = f"{said.agent} {waits}: {what} about {said.task}"
-    return Message(Kind.REMINDER, said.priority, title, tuple(lines), (Fact("Priority", said.priority.value),), links)
+    facts = (Fact("Priority", said.priority.value),)
+    return Message(Kind.REMINDER, said.priority, title, tuple(lines), facts, links, asks=True)
 
 
 def _reminded_of(data: object) -> Iterable[str]:

@@ -98,6 +98,26 @@ def task_topic(task: str) -> str:
     return f"task:{task}"
 
 
+def thread_topic(task: str) -> str:
+    """Under which the message is kept below which all others of a task stand, where a chat has threads."""
+    return f"thread:{task}"
+
+
+def step_topic(task: str) -> str:
+    """The topic of the milestones of a task, each a message of its own in the task's thread."""
+    return STEP + task
+
+
+def status_topic(task: str, status: str) -> str:
+    """Under which it is kept that a status of a task was told: each is one milestone."""
+    return f"status:{status}:{task}"
+
+
+STEP: Final = "step:"
+THREADLESS: Final = "gap"
+"""The only topic that belongs to no task."""
+
+
 def _status(id_: str, task: str, data: Data) -> Topic:
     return Topic(task_topic(task), _urgency(data), is_spaced=True)
 
@@ -131,7 +151,7 @@ def _reminder(id_: str, task: str, data: Data) -> Topic:
 
 
 def _gap(id_: str, task: str, data: Data) -> Topic:
-    return Topic("gap", 0, is_spaced=True)
+    return Topic(THREADLESS, 0, is_spaced=True)
 
 
 _TOPICS: Final[Mapping[str, _Placing]] = {

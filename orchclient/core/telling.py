@@ -18,7 +18,7 @@ class Remedy(StrEnum):
     NONE = ""
     PLAINER = "plainer"  # refused as it was rendered: once more as plain text
     POST_ANEW = "post_anew"  # the message to edit is gone: a new one
-    DEPART = "depart"  # the thread is gone: once more without it
+    DEPART = "depart"  # the thread is gone: once more, as the root of another one
     IT_MAY_HAVE_ARRIVED = "ambiguous"  # no answer to a whole request: whether people see it is unknown
 
 

@@ -17,11 +17,12 @@ from orchclient.core.doubt import Doubt
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.message import Kind, Message, digest, message_of, possibly_repeated
-from orchclient.core.noise import NoiseRules, Topic, due_us, task_topic, topic_of
+from orchclient.core.noise import STEP, THREADLESS, NoiseRules, thread_topic
 from orchclient.core.policy import Action, Verdict, all_delivered, bounded_wait_s, without_secrets
 from orchclient.core.telling import Remedy, Told
 from orchclient.delivery.courier import Cut
-from orchclient.delivery.settlement import DAMAGED, Exchange, Selection, StaleEpoch, settled, write_fates
+from orchclient.delivery.planner import Planner
+from orchclient.delivery.settlement import Exchange, Selection, StaleEpoch, settled, write_fates
 from orchclient.delivery.transport import Transport
 from orchclient.delivery.worker import IDLE, Worker
 from orchclient.outbox import attempts, cursors, desk, journal, posts, shared_waits
@@ -29,7 +30,7 @@ from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.journal import Row
 from orchclient.outbox.posts import Post
 from orchclient.outbox.shared_waits import SharedWait
-from orchclient.sinks.sink import ChatSink, Selective
+from orchclient.sinks.sink import ChatSink, is_threaded
 
 FORGOTTEN_AFTER_US = 30 * 86_400 * 1_000_000
 AMBIGUOUS = "it may have arrived: no answer came to the whole request; not repeated"
@@ -43,6 +44,14 @@ class Telling:
     message: Message
     row: SinkRow
     events: tuple[Row, ...]
+    ids: Mapping[int, str] = field(factory=dict)  # of the events, by place
+    root: str = ""  # the message that the task's thread stands below
+
+    @property
+    def thread(self) -> str:
+        """Under which its root is kept; empty for what belongs to no task's thread."""
+        first = self.posts[0]
+        return "" if len(self.posts) > 1 or first.topic == THREADLESS else thread_topic(first.task)
 
     @property
     def edits(self) -> str:
@@ -61,11 +70,12 @@ class Teller(Worker):
 
     _recovered: bool = field(default=False, init=False)
     _doubt: Doubt = field(factory=Doubt, init=False)
+    _planner: Planner = field(init=False)
     _plans_to: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """A message goes by its own way, not by a courier's batches."""
-        self._is_selective = isinstance(self.sink, Selective)
+        self._planner = Planner(self.chat)
 
     @property
     def chat(self) -> ChatSink:
@@ -131,51 +141,12 @@ class Teller(Worker):
             if selection.lane is None:
                 write_fates(con, exchange, self.epoch, now_us, jitter)
                 for row in selection.to_send:
-                    self._place(con, row, now_us)
+                    self._planner.place(con, row, now_us)
                 return
-            self._place_again(con, selection, selection.lane.task, now_us)
+            self._hold_epoch(con)
+            self._planner.place_again(con, selection, selection.lane.task, now_us)
 
         self.outbox.write(write)
-
-    def _place_again(self, con: sqlite3.Connection, selection: Selection, task: str, now_us: int) -> None:
-        """What a person had sent again: each event is a message of its own, and leaves its lane."""
-        self._hold_epoch(con)
-        name = self.sink.name
-        for seq, _, _, body in selection.to_send:
-            topic = topic_of(json.loads(b"{" + body)) or Topic("", 0)
-            posts.plan(con, name, f"again:{seq}", seq, task, topic.urgency, now_us, now_us, is_parked=True)
-        for seq, *_ in selection.damaged:
-            posts.release(con, name, seq)
-            desk.bury(con, name, seq, task, 1, DAMAGED.reason, now_us)
-        posts.adopt(con, name, task, len(selection))
-
-    def _place(self, con: sqlite3.Connection, row: Row, now_us: int) -> None:
-        seq, task, _, body = row
-        event = json.loads(b"{" + body)
-        topic = topic_of(event)
-        if topic is None or not self.rules.is_told(topic.urgency) or not self._takes(event):
-            return
-        known = posts.known(con, self.sink.name, topic.key)
-        every_s = self.chat.shortest_edit_s if self.rules.speaks_every_s is None else self.rules.speaks_every_s
-        due = due_us(topic, known.told_us, every_s, now_us)
-        is_edit = self.chat.can_edit and known.message_id != ""
-        held_us = None if is_edit else self.rules.held_until_us(topic.urgency, now_us)
-        posts.plan(
-            con,
-            self.sink.name,
-            topic.key,
-            seq,
-            task,
-            topic.urgency,
-            due if held_us is None else max(due, held_us),
-            now_us,
-            held=held_us is not None,
-        )
-        if topic.ends_progress:
-            posts.echo(con, self.sink.name, task_topic(task), seq, now_us, can_edit=self.chat.can_edit)
-
-    def _takes(self, event: Mapping[str, Any]) -> bool:
-        return not self._is_selective or bool(cast(Selective, self.sink).takes(event))
 
     def _hold_epoch(self, con: sqlite3.Connection) -> None:
         row = cursors.sink(con, self.sink.name)
@@ -207,10 +178,15 @@ class Teller(Worker):
         events = tuple((entry.seq, entry.task, entry.crc, entry.body.encode()) for _, entry, _ in told)
         messages = [message for *_, message in told]
         message = messages[0] if len(messages) == 1 else digest(messages)
-        return Telling(tuple(due), message, row, events)
+        ids = {entry.seq: entry.id for _, entry, _ in told}
+        telling = Telling(tuple(due), message, row, events, ids)
+        if not telling.thread or not is_threaded(self.chat):
+            return telling
+        return evolve(telling, root=posts.known(con, row.name, telling.thread).message_id)
 
     def _message(self, post: Post, body: str) -> Message | None:
-        count = post.total if post.topic.startswith("error:") else 1 if post.message_id else post.count
+        is_told_apart = post.message_id or post.topic.startswith(STEP)
+        count = post.total if post.topic.startswith("error:") else 1 if is_told_apart else post.count
         message = message_of(json.loads("{" + body), self.chat.public_url, count=count)
         return possibly_repeated(message) if message and post.is_repeat else message
 
@@ -275,6 +251,8 @@ class Teller(Worker):
     def _request(self, telling: Telling, *, is_edit: bool, plain: bool) -> HttpRequest:
         if is_edit:
             return self.chat.edit(telling.message, telling.edits, plain=plain)
+        if telling.root and is_threaded(self.chat):
+            return self.chat.reply(telling.message, telling.root, plain=plain)
         return self.chat.post(telling.message, plain=plain)
 
     def _waits_with_others(self) -> bool:
@@ -313,7 +291,10 @@ class Teller(Worker):
             self._not_before = self.clock.monotonic() + told.rest_s
             self._change(SinkState.DELIVERING, 0, "")
         elif told.remedy is Remedy.POST_ANEW:
-            self._unclaim(telling, forget=True)
+            self._unclaim(telling, gone=telling.edits)
+            self._log_attempt(exchange)
+        elif told.remedy is Remedy.DEPART and telling.root:
+            self._unclaim(telling, gone=telling.root)
             self._log_attempt(exchange)
         elif told.verdict.action in (Action.BISECT, Action.HALVE):
             self._give_up(telling.posts, told.verdict.reason, exchange)
@@ -360,11 +341,16 @@ class Teller(Worker):
             self._give_up(lost, f"{AMBIGUOUS} (the process ended meanwhile)", None)
         self._recovered = True
 
-    def _unclaim(self, telling: Telling, *, is_repeat: bool = False, forget: bool = False) -> None:
+    def _unclaim(self, telling: Telling, *, is_repeat: bool = False, gone: str = "") -> None:
+        """It was not told. ``gone``: a message that is not there any more, nor a thread below it."""
+
         def write(con: sqlite3.Connection) -> None:
             self._hold_epoch(con)
             for post in telling.posts:
-                posts.unclaim(con, self.sink.name, post, is_repeat=is_repeat, forget=forget)
+                posts.unclaim(con, self.sink.name, post, is_repeat=is_repeat)
+                if gone:
+                    posts.forget_message(con, self.sink.name, post.topic, gone)
+                    posts.forget_message(con, self.sink.name, telling.thread, gone)
 
         self.outbox.write(write)
 
@@ -385,14 +371,18 @@ class Teller(Worker):
     def _write_told(
         self, telling: Telling, message_id: str, verdict: Verdict, now_us: int, exchange: Exchange | None = None
     ) -> None:
-        kept_id = message_id if len(telling.posts) == 1 and telling.message.kind is not Kind.DIGEST else ""
+        is_kept = len(telling.posts) == 1 and telling.message.kind is not Kind.DIGEST
+        kept_id = message_id if is_kept and not telling.posts[0].topic.startswith(STEP) else ""
+        root = telling.root or ("" if telling.edits else message_id)
 
         def write(con: sqlite3.Connection) -> None:
             self._hold_epoch(con)
             for post in telling.posts:
-                posts.told(con, self.sink.name, post, kept_id, now_us)
+                posts.told(con, self.sink.name, post, kept_id, now_us, telling.ids.get(post.seq, ""))
             if exchange is None:
                 return
+            if telling.thread and root and is_threaded(self.chat):
+                posts.keep(con, self.sink.name, telling.thread, telling.posts[0].task, root, now_us)
             columns: dict[str, Any] = {"state": SinkState.DELIVERING, "reason": "", "failures": 0}
             self._note(con, **columns, next_try_us=None, last_success_us=now_us)
             attempts.add(con, self._logged(exchange))

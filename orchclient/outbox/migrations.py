@@ -12,7 +12,7 @@ from typing import Any
 
 from orchclient.core.errors import OutboxError
 
-VERSION = 6
+VERSION = 7
 
 _TABLES_1 = """
 CREATE TABLE meta (
@@ -260,6 +260,12 @@ CREATE TABLE inbox_cursors (
 """
 
 
+_TOLD_7 = """
+-- The event that a topic told last: when it comes again, out of files that were lost, people know it already.
+ALTER TABLE posts ADD COLUMN told_id TEXT NOT NULL DEFAULT '';
+"""
+
+
 def _tables_1(db: Any) -> None:
     _run(db, _TABLES_1)
 
@@ -284,6 +290,10 @@ def _people_6(db: Any) -> None:
     _run(db, _PEOPLE_6)
 
 
+def _told_7(db: Any) -> None:
+    _run(db, _TOLD_7)
+
+
 def _run(db: Any, script: str) -> None:
     # executescript would commit the surrounding transaction, so the statements run one by one.
     for statement in script.split(";\n"):
@@ -291,7 +301,15 @@ def _run(db: Any, script: str) -> None:
             db.conn.execute(statement)
 
 
-_MIGRATIONS: tuple[Callable[[Any], None], ...] = (_tables_1, _gaps_2, _incidents_3, _reminders_4, _posts_5, _people_6)
+_MIGRATIONS: tuple[Callable[[Any], None], ...] = (
+    _tables_1,
+    _gaps_2,
+    _incidents_3,
+    _reminders_4,
+    _posts_5,
+    _people_6,
+    _told_7,
+)
 
 
 def migrate(con: sqlite3.Connection, path: str) -> None:

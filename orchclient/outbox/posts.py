@@ -40,11 +40,14 @@ class Known:
 
     message_id: str = ""
     told_us: int | None = None
+    told_id: str = ""
 
 
 def known(con: sqlite3.Connection, sink: str, topic: str) -> Known:
-    """The message that people see of a topic, and when it last spoke."""
-    row = con.execute("SELECT message_id, told_us FROM posts WHERE sink = ? AND topic = ?", (sink, topic)).fetchone()
+    """The message that people see of a topic, when it last spoke, and of which event."""
+    row = con.execute(
+        "SELECT message_id, told_us, told_id FROM posts WHERE sink = ? AND topic = ?", (sink, topic)
+    ).fetchone()
     return Known(*row) if row else Known()
 
 
@@ -95,6 +98,43 @@ def echo(con: sqlite3.Connection, sink: str, topic: str, seq: int, due_us: int, 
         "UPDATE posts SET seq = iif(:edit AND message_id <> '', :seq, NULL), is_owed = 0, count = 1, due_us = :due, "
         "is_held = 0 WHERE sink = :sink AND topic = :topic",
         {"edit": can_edit, "seq": seq, "due": due_us, "sink": sink, "topic": topic},
+    )
+
+
+def drop_untold(con: sqlite3.Connection, sink: str, topic: str) -> None:
+    """What a topic was to tell is older than what people know: it is released."""
+    _supersede(con, sink, topic)
+    con.execute(
+        "UPDATE posts SET total = total - count, seq = NULL, is_owed = 0, count = 0, is_held = 0 "
+        "WHERE sink = ? AND topic = ? AND seq IS NOT NULL",
+        (sink, topic),
+    )
+
+
+def also(con: sqlite3.Connection, sink: str, topic: str, seq: int, task: str, urgency: int, due_us: int) -> None:
+    """Let one more topic tell an event that another one owns, in a message of its own."""
+    con.execute(
+        "INSERT INTO posts (sink, topic, seq, task, is_owed, count, total, urgency, due_us) "
+        "VALUES (:sink, :topic, :seq, :task, 0, 1, 1, :urgency, :due) ON CONFLICT (sink, topic) DO UPDATE SET "
+        "due_us = iif(seq IS NULL, :due, min(due_us, :due)), seq = :seq, urgency = :urgency, count = 1",
+        {"sink": sink, "topic": topic, "seq": seq, "task": task, "urgency": urgency, "due": due_us},
+    )
+
+
+def keep(con: sqlite3.Connection, sink: str, topic: str, task: str, message_id: str, now_us: int) -> None:
+    """Remember a message, or only that something was, under a topic that has nothing to tell itself."""
+    con.execute(
+        "INSERT INTO posts (sink, topic, task, is_owed, count, total, urgency, due_us, message_id, told_us) "
+        "VALUES (:sink, :topic, :task, 0, 0, 0, 0, 0, :message, :now) "
+        "ON CONFLICT (sink, topic) DO UPDATE SET message_id = :message, told_us = :now",
+        {"sink": sink, "topic": topic, "task": task, "message": message_id, "now": now_us},
+    )
+
+
+def forget_message(con: sqlite3.Connection, sink: str, topic: str, message_id: str) -> None:
+    """A message is gone; another one that the topic has meanwhile stays."""
+    con.execute(
+        "UPDATE posts SET message_id = '' WHERE sink = ? AND topic = ? AND message_id = ?", (sink, topic, message_id)
     )
 
 
@@ -149,23 +189,22 @@ def claim(con: sqlite3.Connection, sink: str, post: Post, now_us: int) -> None:
     con.execute("UPDATE posts SET claimed_us = ? WHERE sink = ? AND topic = ?", (now_us, sink, post.topic))
 
 
-def unclaim(con: sqlite3.Connection, sink: str, post: Post, *, is_repeat: bool = False, forget: bool = False) -> None:
-    """The request came to nothing. ``forget``: the message that was to be edited is gone."""
+def unclaim(con: sqlite3.Connection, sink: str, post: Post, *, is_repeat: bool = False) -> None:
+    """The request came to nothing."""
     con.execute(
-        "UPDATE posts SET claimed_us = NULL, is_repeat = max(is_repeat, ?), message_id = iif(?, '', message_id) "
-        "WHERE sink = ? AND topic = ?",
-        (is_repeat, forget, sink, post.topic),
+        "UPDATE posts SET claimed_us = NULL, is_repeat = max(is_repeat, ?) WHERE sink = ? AND topic = ?",
+        (is_repeat, sink, post.topic),
     )
 
 
-def told(con: sqlite3.Connection, sink: str, post: Post, message_id: str, now_us: int) -> None:
+def told(con: sqlite3.Connection, sink: str, post: Post, message_id: str, now_us: int, event_id: str = "") -> None:
     """People see it: the event is delivered, the topic has nothing more to tell for now."""
     if post.is_owed:
         release(con, sink, post.seq)
     con.execute(
         "UPDATE posts SET seq = NULL, count = 0, claimed_us = NULL, is_repeat = 0, is_held = 0, told_us = ?, "
-        "message_id = ? WHERE sink = ? AND topic = ?",
-        (now_us, message_id, sink, post.topic),
+        "message_id = ?, told_id = ? WHERE sink = ? AND topic = ?",
+        (now_us, message_id, event_id, sink, post.topic),
     )
 
 
@@ -178,6 +217,31 @@ def given_up(con: sqlite3.Connection, sink: str, post: Post, now_us: int) -> boo
 def forget_old(con: sqlite3.Connection, sink: str, before_us: int) -> None:
     """Topics that have had nothing to tell for long: what comes of them is a new message."""
     con.execute("DELETE FROM posts WHERE sink = ? AND seq IS NULL AND told_us < ?", (sink, before_us))
+
+
+def tell_again(con: sqlite3.Connection, sink: str) -> None:
+    """Somebody has everything sent again: nothing counts as known to people."""
+    con.execute("UPDATE posts SET told_id = '' WHERE sink = ?", (sink,))
+
+
+def take_over(lost: sqlite3.Connection, con: sqlite3.Connection) -> None:
+    """Copy which messages people see, out of lost or damaged files: what comes next is told in them, and not anew.
+
+    What was to be told is copied as an event, and planned once more. Of a request that was under way nobody knows
+    whether it arrived: what comes of its topic is marked as a possible repeat.
+    """
+    has_told_id = any(column[1] == "told_id" for column in lost.execute("PRAGMA table_info(posts)"))
+    rows = lost.execute(
+        "SELECT sink, topic, task, total - count, urgency, message_id, told_us, "
+        "max(is_repeat, claimed_us IS NOT NULL AND message_id = ''), "
+        f"{'told_id' if has_told_id else repr('')} FROM posts"
+    ).fetchall()
+    con.executemany(
+        "INSERT INTO posts (sink, topic, task, is_owed, count, total, urgency, due_us, message_id, told_us, is_repeat, "
+        "told_id) VALUES (?1, ?2, ?3, 0, 0, ?4, ?5, 0, ?6, ?7, ?8, ?9) ON CONFLICT (sink, topic) DO UPDATE SET "
+        "message_id = ?6, told_us = ?7, is_repeat = max(is_repeat, ?8), told_id = ?9 WHERE posts.message_id = ''",
+        rows,
+    )
 
 
 def adopt(con: sqlite3.Connection, sink: str, task: str, count: int) -> None:

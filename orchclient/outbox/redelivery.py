@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from orchclient.core.gap import Gap, GapReason, gap_event
 from orchclient.core.ranges import Range, difference, intersection, ranges_of, size
-from orchclient.outbox import cursors, desk, gaps, journal, steps
+from orchclient.outbox import cursors, desk, gaps, journal, posts, steps
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.desk import Parking
 from orchclient.outbox.steps import Store
@@ -182,6 +182,7 @@ def _set_back(con: sqlite3.Connection, sink: str, seq: int) -> int:
     if row is None or row.cursor <= seq or _last_known(con, row) > seq:
         return 0
     con.execute("UPDATE sinks SET cursor = ? WHERE name = ?", (seq, sink))
+    posts.tell_again(con, sink)
     return row.cursor - seq
 
 

@@ -24,14 +24,14 @@ from zlib import crc32
 
 from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
-from orchclient.outbox import folding, identity, inbox, incidents, journal, owed, reminders, requests
+from orchclient.outbox import folding, identity, inbox, incidents, journal, owed, posts, reminders, requests
 from orchclient.outbox.connection import text_as_far_as_it_goes
 from orchclient.outbox.owed import ENDINGS, Owed
 
 log = logging.getLogger("orchclient")
 
 _EVENT = "id, task, agent, type, priority, recorded_us, crc, body"
-_PEOPLE = (incidents, reminders, requests, inbox)
+_PEOPLE = (incidents, reminders, requests, inbox, posts)
 _TYPES = (str, str, str, str, str, int, int, str)
 
 

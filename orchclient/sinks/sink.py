@@ -185,6 +185,13 @@ class ChatSink(Destination, Protocol):
         """What the answer to the probe means: settled when messages may be sent, else what to do."""
 
 
+class Threaded(Protocol):
+    """A chat that keeps a thread for each task: the first message of a task is the root, all others stand below it."""
+
+    def reply(self, message: Message, root_id: str, *, plain: bool = False) -> HttpRequest:
+        """The request that shows a message in the thread below another one."""
+
+
 AnySink = Sink | DirectSink | ChatSink
 
 
@@ -206,6 +213,11 @@ def is_direct(sink: AnySink) -> TypeGuard[DirectSink]:
 def is_chat(sink: AnySink) -> TypeGuard[ChatSink]:
     """Whether a destination is told messages instead of events."""
     return hasattr(sink, "told")
+
+
+def is_threaded(sink: ChatSink) -> TypeGuard[Threaded]:
+    """Whether a chat keeps a thread for each task."""
+    return hasattr(sink, "reply")
 
 
 def speaks_http(sink: AnySink) -> TypeGuard[Sink]:

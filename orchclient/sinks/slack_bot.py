@@ -29,6 +29,7 @@ _TOKEN_CURE = "install the app again and give its new token in the token_file or
 _CHANNEL_CURE = "invite the app to the channel, or name another channel in its table"
 _NOT_THIS_WAY = "msg_too_long msg_blocks_too_long invalid_blocks invalid_blocks_format invalid_arguments no_text"
 _GONE = "message_not_found cant_update_message edit_window_closed"
+_NO_THREAD = "thread_not_found message_not_found invalid_thread_ts cannot_reply_to_message"
 _LATER = "internal_error fatal_error service_unavailable request_timeout accesslimited"
 _BY_ERROR: Final[Mapping[str, tuple[Action, str]]] = {
     **dict.fromkeys(_NOT_THIS_WAY.split(), (Action.BISECT, "")),
@@ -79,6 +80,12 @@ class SlackBotSink(Chat):
         """``chat.postMessage``."""
         return self._request("chat.postMessage", {"channel": self._channel, **payload(message, plain=plain)})
 
+    def reply(self, message: Message, root_id: str, *, plain: bool = False) -> HttpRequest:
+        """``chat.postMessage`` into the thread below a message; what is for everybody stands in the channel, too."""
+        channel, _, ts = root_id.partition(":")
+        place = {"channel": channel, "thread_ts": ts, "reply_broadcast": message.is_for_everybody}
+        return self._request("chat.postMessage", {**place, **payload(message, plain=plain)})
+
     def edit(self, message: Message, message_id: str, *, plain: bool = False) -> HttpRequest:
         """``chat.update``; the blocks that are there go when the new text has none."""
         channel, _, ts = message_id.partition(":")
@@ -125,6 +132,8 @@ class SlackBotSink(Chat):
 def _classed(error: str, reason: str, *, is_edit: bool) -> Told:
     if error in _GONE.split() and is_edit:
         return Told(Verdict(Action.BACK_OFF, reason), remedy=Remedy.POST_ANEW)
+    if error in _NO_THREAD.split():
+        return Told(Verdict(Action.BISECT, reason), remedy=Remedy.DEPART)
     if error in _LATER.split():
         return in_trouble(reason, 0.0, may_have_arrived=error == "request_timeout", is_edit=is_edit)
     action, cure = _BY_ERROR.get(error, (Action.BISECT, ""))

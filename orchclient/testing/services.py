@@ -51,6 +51,8 @@ class Shown:
     posted_s: float
     edited_s: list[float] = field(factory=list)
     is_deleted: bool = False
+    thread_id: str = ""  # below which message it stands
+    is_in_channel: bool = True  # where everybody looks
 
     @property
     def text(self) -> str:
@@ -326,7 +328,10 @@ class SlackDouble(Double):
 
 
 class SlackApiDouble(Double):
-    """Slack's Web API with the two methods by which an app tells people: any channel, one token."""
+    """Slack's Web API with the methods by which an app tells people: one channel, one token, threads.
+
+    A ``thread_ts`` must be that of a message which is there and stands in no thread itself (``thread_not_found``).
+    """
 
     path = "/api"
     token = "xoxb-double-token-1234567890"  # noqa: S105
@@ -355,7 +360,7 @@ class SlackApiDouble(Double):
         if problem:
             return slack_error(problem)
         if request.url == f"{self.path}/chat.postMessage":
-            return self._ok(self._show(payload))
+            return self._posted(payload)
         if request.url != f"{self.path}/chat.update":
             return slack_error("unknown_method")
         for shown in self.messages:
@@ -364,6 +369,21 @@ class SlackApiDouble(Double):
                 shown.edited_s.append(time.monotonic())
                 return self._ok(shown)
         return slack_error("message_not_found")
+
+    def _posted(self, payload: dict[str, Any]) -> HttpReply:
+        root = payload.get("thread_ts")
+        roots = (_stamp(shown) for shown in self.messages if not shown.is_deleted and not shown.thread_id)
+        if root is not None and root not in roots:
+            return slack_error("thread_not_found")
+        shown = self._show(payload)
+        if root is not None:
+            shown.thread_id = f"{self.channel}:{root}"
+            shown.is_in_channel = payload.get("reply_broadcast") is True
+        return self._ok(shown)
+
+    def id_of(self, shown: Shown) -> str:
+        """The channel and the time stamp by which a message is known."""
+        return f"{self.channel}:{_stamp(shown)}"
 
     def _ok(self, shown: Shown) -> HttpReply:
         body = {"ok": True, "channel": self.channel, "ts": _stamp(shown)}

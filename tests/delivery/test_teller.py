@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -18,10 +19,12 @@ from attrs import evolve
 
 from orchclient import OrchestratorClient
 from orchclient.core.events import NotificationPriority
-from orchclient.core.http import HttpReply
+from orchclient.core.http import HttpOutcome, HttpReply
 from orchclient.core.noise import NoiseRules
+from orchclient.core.policy import Action, Verdict
 from orchclient.core.secret import Secret
-from orchclient.outbox import cursors, journal
+from orchclient.core.telling import Told
+from orchclient.outbox import cursors, journal, posts
 from orchclient.outbox.cursors import SinkRow
 from orchclient.reporting import Delivered
 from orchclient.sinks.discord import DiscordSink
@@ -421,12 +424,89 @@ def test_files_that_are_removed_under_a_chat_lose_no_message(make_client: MakeCl
         client = make_client(sinks=[discord(service)])
         client.escalate_error("t", "odd", "before", 1)
         client.flush(SOON_S)
-        for name in outbox_path.parent.glob(f"{outbox_path.name}*"):
-            if name.suffix in (".db", ".db-wal", ".db-shm") or name.name.endswith(("-wal", "-shm")):
-                name.unlink()
+        lose(outbox_path)
         service.always(None)
         client.escalate_error("t", "odd", "after", 1)
         assert until(lambda: all(any(word in text for text in texts(service)) for word in ("before", "after")))
+
+
+def lose(outbox_path: Path) -> None:
+    """The files go under a live process, as with rm."""
+    for name in outbox_path.parent.glob(f"{outbox_path.name}*"):
+        if name.name == outbox_path.name or name.name.endswith(("-wal", "-shm")):
+            name.unlink()
+
+
+class Behind(DiscordSink):
+    """Another destination that has got nothing yet, so that everything is copied out of lost files."""
+
+    def told(self, outcome: HttpOutcome, now_us: int, *, is_edit: bool = False) -> Told:
+        return Told(Verdict(Action.BACK_OFF, "behind", 3600.0))
+
+
+def test_after_files_are_lost_people_read_on_in_the_messages_that_they_know(
+    make_client: MakeClient, outbox_path: Path
+) -> None:
+    with DiscordDouble(limit=100) as service, DiscordDouble() as nowhere:
+        behind = Behind(Secret(nowhere.webhook_url), rules=OFTEN, name="behind")
+        client = make_client(sinks=[discord(service), behind])
+        for percent in (10, 20):
+            client.update_task_status("t", "in_progress", progress_percentage=percent)
+        for _ in range(2):
+            client.escalate_error("t", "flaky", "down", 1, fatal=False, dedup_key="db")
+        asked = client.request_clarification("t", ["Which?"])
+        client._station.flush(SOON_S, ["discord"])
+        assert until(lambda: len(service.shown) == 3)
+        assert until(lambda: all("20 %" in text or "2 times" in text or "Which" in text for text in texts(service)))
+        lose(outbox_path)
+        client.update_task_status("t", "in_progress", progress_percentage=30)
+        client.escalate_error("t", "flaky", "down", 1, fatal=False, dedup_key="db")
+        asked.withdraw("found it")
+        assert until(lambda: ["30 %" in text or "withdrew" in text for text in texts(service)].count(True) == 2)
+        client._station.flush(SOON_S, ["discord"])
+        assert len(service.messages) == 3
+        assert any("(3 times)" in text for text in texts(service))
+        assert not any("possible repeat" in text for text in texts(service))
+
+
+def test_after_files_are_lost_a_chat_without_edits_is_told_nothing_twice(
+    make_client: MakeClient, outbox_path: Path
+) -> None:
+    with SlackDouble(second_s=0.0) as service, DiscordDouble() as nowhere:
+        behind = Behind(Secret(nowhere.webhook_url), rules=OFTEN, name="behind")
+        client = make_client(sinks=[slack(service), behind])
+        client.update_task_status("t", "in_progress", progress_percentage=10)
+        client.update_task_status("t", "in_progress", progress_percentage=20)
+        client.request_clarification("t", ["Which?"])
+        assert until(lambda: len(service.shown) >= 2 and client.health().sinks[1].pending == 0)
+        before = len(service.shown)
+        lose(outbox_path)
+        client.escalate_error("t", "odd", "after", 1)
+        assert until(lambda: any("after" in text for text in texts(service)))
+        client._station.flush(SOON_S, ["slack"])
+        assert ["after" in text for text in texts(service)] == [False] * before + [True]
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_post_that_was_under_way_when_files_were_lost_is_marked_when_it_comes_again(
+    make_client: MakeClient, tmp_path: Path, is_older: bool
+) -> None:
+    with DiscordDouble() as service:
+        service.always(HttpReply(503))
+        lost = make_client(outbox=tmp_path / "lost.db", sinks=[discord(service)])
+        lost.escalate_error("t", "odd", "before", 1, fatal=False)
+        lost.flush(SOON_S)
+        lost.close(0)
+    with closing(sqlite3.connect(tmp_path / "lost.db")) as con, con:
+        con.execute("UPDATE posts SET claimed_us = 1")  # as a process leaves it that dies while it posts
+        if is_older:
+            con.execute("ALTER TABLE posts DROP COLUMN told_id")  # files that were set aside by an older orchclient
+    client = make_client(sinks=[discord(service)], background=False)
+    with closing(sqlite3.connect(tmp_path / "lost.db")) as con:
+        client._station.write(lambda here: posts.take_over(con, here))
+    columns = "seq, is_owed, count, total, claimed_us, is_repeat, message_id"
+    rows = client._station.query(lambda here: here.execute(f"SELECT {columns} FROM posts").fetchall())
+    assert rows == [(None, 0, 0, 0, None, 1, "")]
 
 
 def test_more_urgent_messages_go_first(make_client: MakeClient) -> None:
