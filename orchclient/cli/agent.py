@@ -19,8 +19,6 @@ from orchclient.cli.duration import Duration
 from orchclient.cli.opening import settings_of
 from orchclient.cli.output import ExitCode, emit, plural, printable
 from orchclient.client import OrchestratorClient
-from orchclient.core.events import Receipt
-from orchclient.core.timestamps import rfc3339
 from orchclient.reporting import FlushReport, SinkReport
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,13 +39,17 @@ flush_option = click.option(
 def speaking(ctx: click.Context, agent: str | None) -> Iterator[OrchestratorClient]:
     """A client for one call: no threads, every event synced before the call returns."""
     flags: dict[str, Any] = ctx.find_root().obj or {}
-    name = agent or settings_of(ctx).agent or _user_at_host()
     files = {"config_file": flags["config_file"]} if flags.get("config_file") else {}
-    client = OrchestratorClient(name, outbox=flags.get("db"), background=False, **files)
+    client = OrchestratorClient(name_of(ctx, agent), outbox=flags.get("db"), background=False, **files)
     try:
         yield client
     finally:
         client.close(0)
+
+
+def name_of(ctx: click.Context, agent: str | None) -> str:
+    """Who speaks: the flag, the setting, or the user on this host."""
+    return agent or settings_of(ctx).agent or _user_at_host()
 
 
 def _user_at_host() -> str:
@@ -59,18 +61,6 @@ def _user_at_host() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def document_of(receipt: Receipt, task: str) -> dict[str, Any]:
-    """What every receipt tells a program."""
-    return {
-        "ok": True,
-        "id": receipt.event_id,
-        "seq": receipt.seq,
-        "recorded": receipt.seq > 0,
-        "recorded_at": rfc3339(receipt.recorded_us),
-        "task": task,
-    }
-
-
 def tell(
     client: OrchestratorClient, document: dict[str, Any], what: str, flush_s: float | None, *, as_json: bool
 ) -> ExitCode:
@@ -79,8 +69,8 @@ def tell(
     code = ExitCode.DONE if report is None else _code(report)
     if as_json:
         sinks = client.health().sinks
-        document |= {"ok": code == ExitCode.DONE, "destinations": {sink.name: _fares(sink) for sink in sinks}}
-    emit(document, document["id"], as_json=as_json)
+        document = document | {"destinations": {sink.name: _fares(sink) for sink in sinks}}
+    emit({"ok": code == ExitCode.DONE, **document}, document["id"], as_json=as_json)
     if not as_json and sys.stderr.isatty():
         click.echo(f"{printable(what)}. {_whereabouts(client, document, report)}", err=True)
     return code

@@ -32,6 +32,7 @@ _COMMANDS = {
     "ask": ("orchclient.cli.asking", "As an agent: ask people, and wait for the answer."),
     "complete": ("orchclient.cli.telling", "As an agent: hand in a result."),
     "escalate": ("orchclient.cli.telling", "As an agent: call for help."),
+    "mcp": ("orchclient.cli.mcp", "Serve the verbs as tools to an agent host (MCP, over stdio)."),
     "serve": ("orchclient.cli.serve", "Run an orchestrator on this machine, and make its tokens."),
     "config": ("orchclient.cli.config", "What is configured, and where each value came from."),
     "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),

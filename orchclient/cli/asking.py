@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from orchclient.cli.agent import agent_option, document_of, flush_option, speaking, tell
+from orchclient.cli.agent import agent_option, flush_option, speaking, tell
 from orchclient.cli.duration import Until
 from orchclient.cli.given import json_value, members
 from orchclient.cli.opening import json_option
+from orchclient.cli.told import receipt_document
 from orchclient.cli.waiting import WAIT_HELP, told_question, wait_option
 from orchclient.core.events import NotificationPriority
 
@@ -83,7 +84,7 @@ def ask_command(
             deadline=deadline,
             key=key,
         )
-        document = {**document_of(question.receipt, task), "state": question.state.value}
+        document = receipt_document(question.receipt, task, state=question.state.value)
         if wait_s is not None and document["recorded"]:
             return told_question(document, question, wait_s, as_json=as_json)
         return tell(client, document, f"{task}: {question.state.value} question", flush_s, as_json=as_json)

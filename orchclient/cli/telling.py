@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from orchclient.cli.agent import agent_option, document_of, flush_option, speaking, tell
+from orchclient.cli.agent import agent_option, flush_option, speaking, tell
 from orchclient.cli.given import members, text_of
 from orchclient.cli.opening import json_option
 from orchclient.cli.output import ExitCode, printable
+from orchclient.cli.told import receipt_document, wish_document
 from orchclient.cli.waiting import WAIT_HELP, told_review, wait_option
 from orchclient.core.events import TaskStatus
-from orchclient.people import Message
 
 STATUSES = click.Choice([status.value for status in TaskStatus])
 
@@ -55,18 +53,17 @@ def update_command(
     with speaking(ctx, agent) as client:
         receipt = client.update_task_status(task, status, metadata, progress, step)
         wish = client.task(task).cancelled
-        document = {**document_of(receipt, task), "status": status, "cancel_requested": _wish(wish)}
+        document = {
+            "ok": True,
+            **receipt_document(receipt, task),
+            "status": status,
+            "cancel_requested": wish_document(wish),
+        }
         code = tell(client, document, f"{task} is {status}", flush_s, as_json=as_json)
         if wish and not as_json:
             who = wish.sender.display or wish.sender.id or wish.sender.kind
             click.echo(printable(f"{task}: {who} asks to stop it: {wish.text or 'no reason given'}"), err=True)
     return code
-
-
-def _wish(wish: Message | None) -> dict[str, Any] | None:
-    if wish is None:
-        return None
-    return {"reason": wish.text, "by": wish.sender.id or wish.sender.kind, "at": wish.sent_at.isoformat()}
 
 
 @click.command("complete")
@@ -117,7 +114,12 @@ def complete_command(
     artifacts = members("--artifacts-json", pairs, artifacts_json)
     with speaking(ctx, agent) as client:
         done = client.report_completion(task, pr_url, results, artifacts, review=review)
-        document = {**document_of(done.receipt, task), "quality_score": done.quality_score, "review": review}
+        document = {
+            "ok": True,
+            **receipt_document(done.receipt, task),
+            "quality_score": done.quality_score,
+            "review": review,
+        }
         if wait_s is not None and done.review is not None:
             return told_review(document, done.review, wait_s, as_json=as_json)
         return tell(client, document, f"{task} is done, quality {done.quality_score:.0f}", flush_s, as_json=as_json)
@@ -166,10 +168,6 @@ def escalate_command(
         help_ = client.escalate_error(
             task, error_type, message, attempts, context, fatal=fatal, dedup_key=dedup_key, traceback=text
         )
-        document = {
-            **document_of(help_.receipt, task),
-            "priority": help_.priority.value,
-            "count": help_.count,
-            "fatal": fatal,
-        }
-        return tell(client, document, f"{task}: help was called for, {help_.priority.value}", flush_s, as_json=as_json)
+        priority = help_.priority.value
+        document = receipt_document(help_.receipt, task, priority=priority, count=help_.count, fatal=fatal)
+        return tell(client, document, f"{task}: help was called for, {priority}", flush_s, as_json=as_json)

@@ -10,6 +10,7 @@ import click
 
 from orchclient.cli.duration import Duration
 from orchclient.cli.output import ExitCode, age, emit, printable
+from orchclient.cli.told import answer_document
 from orchclient.core.answers import Answer, QuestionAnswer
 from orchclient.core.errors import OutboxError
 from orchclient.core.judging import RequestState
@@ -64,8 +65,8 @@ def _told(
         raise OutboxError(f"{asked.id} was withdrawn: nobody will answer it")
     code = ExitCode.PENDING if answer is None else _CODES.get(answer.outcome, ExitCode.OTHERWISE)
     if as_json:
-        more = {"state": asked.state.value, "answer": None if answer is None else _document(answer)}
-        emit({**document, "ok": code == ExitCode.DONE, **more}, "", as_json=True)
+        more = {"state": asked.state.value, "answer": None if answer is None else answer_document(answer)}
+        emit({"ok": code == ExitCode.DONE, **document, **more}, "", as_json=True)
         return code
     if answer is None:
         click.echo(f"Still open: {asked.id}. Ask the same again to go on waiting; nothing is asked twice.", err=True)
@@ -100,19 +101,3 @@ def _by(answer: Answer) -> str:
 
 def _comment(answer: Answer) -> str:
     return f": {answer.comment}" if answer.comment else ""
-
-
-def _document(answer: Answer) -> dict[str, Any]:
-    return {
-        "outcome": answer.outcome,
-        "answers": {name: {"text": each.text, "options": list(each.options)} for name, each in answer.answers.items()},
-        "comment": answer.comment,
-        "responder": {
-            "kind": answer.responder.kind,
-            "id": answer.responder.id,
-            "display": answer.responder.display,
-        },
-        "channel": answer.channel,
-        "answered_at": answer.answered_at and answer.answered_at.isoformat(),
-        "is_default": answer.is_default,
-    }
