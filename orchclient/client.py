@@ -132,22 +132,34 @@ class OrchestratorClient:
         progress_percentage: float | None = None,
         current_step: str | None = None,
     ) -> Receipt:
-        """Tell where a task stands.
+        """Tell where a task stands. What is not given stays as it was told before.
 
-        :param metadata: merged into what was told before, key by key.
+        :param task_id: the agent's own name for the task, 1 to 256 printable characters.
+        :param status: a ``TaskStatus`` or its text.
+        :param metadata: merged into what was told before, key by key; whatever JSON can hold.
         :param progress_percentage: 0 to 100, clamped.
+        :param current_step: at most 4,096 characters.
 
         Durable afterwards: against the death of the process always; against power loss at once when the status is
-        another one than before, within a second otherwise (``durability="full"``: at once).
+        another one than before, within a second otherwise (``durability="full"``: at once). Raises ``InvalidEvent``
+        for an argument that cannot be recorded, ``OutboxError`` when the disk cannot store; nothing was stored then.
         """
         return self._recorder.record(verbs.status_update(task_id, status, metadata, progress_percentage, current_step))
 
     def start_task(self, task_id: str, attempt: int = 1) -> Receipt:
-        """Tell that work on a task begins, for the ``attempt``-th time; a later attempt keeps the progress told."""
+        """Tell that work on a task begins; a first attempt at 0 %, a later one where the task stood.
+
+        :param attempt: the how many-th run of the task this is, from 1 on.
+
+        Durable and raises as ``update_task_status``.
+        """
         return self._recorder.record(verbs.start(task_id, attempt))
 
     def task(self, task_id: str) -> Task:
-        """A handle whose verbs need no task id; as a context manager it starts the task and escalates exceptions."""
+        """A handle whose verbs need no task id; as a context manager it starts the task and escalates exceptions.
+
+        Making it records nothing. Entering it records that the next attempt begins.
+        """
         return Task(self, task_id, self._clock, self._people)
 
     # --- ask ------------------------------------------------------------------------------------------------------
@@ -167,16 +179,24 @@ class OrchestratorClient:
     ) -> Clarification:
         """Ask people; the task becomes ``clarification_needed``, its step "Waiting for clarification".
 
-        :param questions: one text, a list of texts, or of mappings ``{"id", "text", "options", "recommended"}``.
+        :param task_id: the task that waits for the answer.
+        :param questions: one text, a list of texts, or of mappings ``{"id", "text", "options", "recommended"}``;
+            at most 100, of 16,384 characters each.
+        :param priority: how soon a person should look: a ``NotificationPriority`` or its text.
+        :param context: what helps to decide, shown with the question.
         :param options: texts to choose from for a single question, or one such list (or None) per question.
         :param recommended: the option that the agent would take, or one (or None) per question.
-        :param default: what applies when the deadline passes; without it, silence is never taken for an answer.
+        :param default: what applies when the deadline passes: a text, or one for each question id; without it, silence
+            is never taken for an answer.
         :param deadline: an aware ``datetime``.
         :param key: names the question within the task, so that asking again is recognised; else its content does.
 
         Asked again, also by a later process, it is the same question: the handle is that of the first, and nothing is
         recorded, unless it was withdrawn, or expired without a default. A ``key`` that was used for the task names
         the first question, whatever is asked with it now. Durable afterwards: the question, against power loss.
+
+        Raises ``InvalidEvent`` for an argument that cannot be recorded, and for a question that asks for a secret;
+        ``OutboxError`` when the disk cannot store.
         """
         event_id = self._recorder.new_id()
         draft = verbs.clarification_request(
@@ -205,9 +225,11 @@ class OrchestratorClient:
         return tuple(map(self._clarification, self._people.open_questions()))
 
     def inbox(self, after: int = 0, task_id: str | None = None) -> tuple[Received, ...]:
-        """What came back, as it came: a thousand items behind the place ``after`` (``n``), with each one's verdict.
+        """What came back, as it came, with what became of each: a thousand items at most.
 
-        Of every agent of the outbox; ``task_id`` for what is about one task.
+        :param after: only those behind this place (the ``n`` of the last one that is known); 0 for all.
+        :param task_id: only what is about one task; else of every agent of the outbox.
+
         Data of other people with where it came from; nothing here was acted upon but answers to what was asked.
         """
         return self._people.received(after, task_id)
@@ -230,11 +252,14 @@ class OrchestratorClient:
 
         With ``review`` it becomes ``review_ready``, and follows the decision once the agent has it.
 
+        :param pr_url: where the result is, at most 2,048 characters; None without one.
         :param test_results: ``tests_passed``, ``tests_failed``, ``total_tests``, ``code_coverage`` (percent),
             ``lint_score`` (0 to 10), ``security_score`` (0 to 100); more members are passed on.
+        :param artifacts: what was made, by name; whatever JSON can hold.
         :param review: whether a person must decide on it.
 
-        Returns the receipt with the quality score (0.0 to 100.0). Durable afterwards against power loss.
+        Returns the receipt with the quality score (0.0 to 100.0). Durable afterwards against power loss. Raises
+        ``InvalidEvent`` for an argument that cannot be recorded, ``OutboxError`` when the disk cannot store.
         """
         event_id = self._recorder.new_id()
         draft = verbs.completion_report(event_id, task_id, pr_url, test_results, artifacts, review)
@@ -266,11 +291,16 @@ class OrchestratorClient:
         """Call for help; the task becomes ``failed`` when ``fatal``.
 
         :param error_type: such as ``github_api_auth``; with the attempts it gives the priority.
+        :param error_message: what happened; of more than 65,536 characters the middle is left out.
+        :param recovery_attempts: how often recovery was tried, 0 to 2,147,483,647.
+        :param context: what helps to understand it; whatever JSON can hold.
+        :param fatal: whether the task has failed by it.
         :param dedup_key: errors of the task with the same key are one incident until it is resolved: they are counted.
-        :param traceback: text, redacted like everything else.
-        :param recovery_history: what was tried, oldest first.
+        :param traceback: text, redacted like everything else; of more than 65,536 characters the middle is left out.
+        :param recovery_history: what was tried, oldest first; at most 1,000 entries.
 
-        Returns the receipt with the priority and the count. Durable afterwards against power loss.
+        Returns the receipt with the priority and the count. Durable afterwards against power loss. Raises
+        ``InvalidEvent`` for an argument that cannot be recorded, ``OutboxError`` when the disk cannot store.
         """
         draft = verbs.error_escalation(
             self._recorder.clean_text,
@@ -306,6 +336,7 @@ class OrchestratorClient:
         :param recovery_history: what was tried, oldest first; its length is the number of recovery attempts.
 
         When ``fatal``, a ``with client.task(...)`` that the exception leaves afterwards does not escalate it again.
+        Durable and raises as ``escalate_error``.
         """
         escalation = self.escalate_error(
             task_id,
@@ -325,7 +356,11 @@ class OrchestratorClient:
     def resolve_error(self, task_id: str, dedup_key: str, note: str | None = None) -> Receipt | None:
         """Tell people that the open incident with a key is over; None when there is none.
 
-        Durable afterwards against power loss. The next error with the key is a new incident.
+        :param dedup_key: the key that its errors were escalated with.
+        :param note: what ended it, for people.
+
+        Durable afterwards against power loss. The next error with the key is a new incident. Raises ``InvalidEvent``
+        and ``OutboxError`` as ``escalate_error``.
         """
         incident = self._station.open_incident(
             checked_id("task_id", task_id), self._recorder.clean_text(checked_key(dedup_key))
@@ -348,7 +383,7 @@ class OrchestratorClient:
         return self._station.communication_stats(self.agent_id)
 
     def health(self) -> OutboxReport:
-        """The outbox and each destination now."""
+        """The outbox and each destination now. Reads counters, not events: it costs the same at any backlog."""
         return self._station.report()
 
     # --- deliver --------------------------------------------------------------------------------------------------

@@ -50,7 +50,12 @@ class Clarification:
         return self._people.wait(self.id, timeout)
 
     def withdraw(self, reason: str = "no longer needed") -> Receipt | None:
-        """Tell people that the question needs no answer any more; None when it was settled before."""
+        """Tell people that the question needs no answer any more; None when it was settled before.
+
+        :param reason: for people, at most 4,096 characters.
+
+        Durable afterwards against power loss. Raises ``InvalidEvent`` and ``OutboxError``.
+        """
         return self._people.withdraw(self.task_id, self.id, reason)
 
     def __bool__(self) -> bool:
@@ -80,7 +85,10 @@ class Review:
         return self._people.take(self.id)
 
     def wait(self, timeout: float | None = None) -> Answer | None:
-        """The decision as soon as it is there; None when ``timeout`` seconds passed. See ``Clarification.wait``."""
+        """The decision as soon as it is there; None when ``timeout`` seconds passed, which settles nothing.
+
+        Waits, delivers and raises as ``Clarification.wait``.
+        """
         return self._people.wait(self.id, timeout)
 
     def __bool__(self) -> bool:

@@ -63,11 +63,14 @@ class Task:
         progress_percentage: float | None = None,
         current_step: str | None = None,
     ) -> Receipt:
-        """Tell where the task stands; see ``OrchestratorClient.update_task_status``."""
+        """Tell where the task stands; arguments, durability and errors of ``OrchestratorClient.update_task_status``."""
         return self._client.update_task_status(self.task_id, status, metadata, progress_percentage, current_step)
 
     def progress(self, /, percentage: float, step: str | None = None, **metadata: Any) -> Receipt:
-        """Tell progress (0 to 100) and the current step of work in progress."""
+        """Tell progress (0 to 100) and the current step of work in progress; ``metadata`` is merged into the task's.
+
+        Durable against the death of the process, and against power loss within a second.
+        """
         return self.update(TaskStatus.IN_PROGRESS, metadata or None, percentage, step)
 
     def ask(
@@ -82,7 +85,7 @@ class Task:
         deadline: datetime | None = None,
         key: str | None = None,
     ) -> Clarification:
-        """Ask people; see ``OrchestratorClient.request_clarification``."""
+        """Ask people; arguments, durability and errors of ``OrchestratorClient.request_clarification``."""
         return self._client.request_clarification(
             self.task_id,
             questions,
@@ -103,7 +106,7 @@ class Task:
         *,
         review: bool = False,
     ) -> Completion:
-        """Hand in the result; see ``OrchestratorClient.report_completion``."""
+        """Hand in the result; arguments, durability and errors of ``OrchestratorClient.report_completion``."""
         return self._client.report_completion(self.task_id, pr_url, test_results, artifacts, review=review)
 
     def recovery_attempted(self, error: BaseException | str, action: str | None = None) -> int:
@@ -127,6 +130,8 @@ class Task:
 
         :param error_type: of an exception; default its class's ``error_type``, else the name of its class.
         :param recovery_history: what was tried, oldest first; default the recovery attempts of this handle.
+
+        Other arguments, durability and errors as ``OrchestratorClient.escalate_error``.
         """
         history = self._history if recovery_history is None else list(recovery_history)
         if isinstance(error, BaseException):
@@ -152,7 +157,7 @@ class Task:
         )
 
     def resolve_error(self, dedup_key: str, note: str | None = None) -> Receipt | None:
-        """Tell that an incident is over; see ``OrchestratorClient.resolve_error``."""
+        """Tell that an incident is over; durability and errors of ``OrchestratorClient.resolve_error``."""
         return self._client.resolve_error(self.task_id, dedup_key, note)
 
     def recovering(

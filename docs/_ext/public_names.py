@@ -11,7 +11,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from orchclient.core import message, noise, telling
+from orchclient.core import message, noise, source_report, telling
 from orchclient.sinks import sink
 
 MADE_BY_THE_CLIENT = frozenset(
@@ -22,7 +22,8 @@ MADE_BY_THE_CLIENT = frozenset(
 
 
 # Imported there for type checkers only; there are two classes of the name Message, so a guess would be wrong.
-sink.Message, sink.NoiseRules, sink.Told = message.Message, noise.NoiseRules, telling.Told  # type: ignore[attr-defined]
+for _named in (message.Message, noise.NoiseRules, source_report.SourceReport, telling.Told):
+    setattr(sink, _named.__name__, _named)
 
 
 def resolved(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element) -> Element | None:

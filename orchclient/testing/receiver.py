@@ -52,6 +52,7 @@ class SeenRequest:
 
     @property
     def event_count(self) -> int:
+        """How many events the request carried."""
         return len(self.ids)
 
 
@@ -131,6 +132,7 @@ class Receiver(Humans):
 
     @property
     def url(self) -> str:
+        """Its base URL, for ``OrchestratorClient(url=...)``; the same before and after ``stop()``."""
         if not self._port:
             raise RuntimeError("the receiver has no url before its first start()")
         return f"http://{HOST}:{self._port}"
@@ -202,6 +204,7 @@ class Receiver(Humans):
 
     @property
     def conflicts(self) -> list[Conflict]:
+        """Events that were rejected because another one of their source has the same sequence."""
         with self._changed:
             return list(self._orchestrator.conflicts)
 

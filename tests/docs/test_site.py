@@ -76,3 +76,47 @@ def test_every_command_is_told_on_a_page_and_has_help_with_an_example(typed: str
     assert re.search(rf"Examples?:.*{typed}\b", command.help or "", re.S)
     nameless = [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
     assert nameless == []
+
+
+# --- Docstrings ---------------------------------------------------------------------------------------------------
+
+RECORDING = {
+    orchclient.OrchestratorClient: (
+        *("update_task_status", "start_task", "request_clarification", "report_completion"),
+        *("escalate_error", "escalate_exception", "resolve_error"),
+    ),
+    orchclient.Task: ("update", "progress", "ask", "complete", "escalate", "resolve_error"),
+    orchclient.Clarification: ("withdraw",),
+    orchclient.Escalation: ("resolve",),
+}
+
+
+def public_callables() -> Iterator[tuple[str, object]]:
+    """Every function, class, method and property that a public name has."""
+    for module in (orchclient, orchclient.aio, orchclient.testing):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value):
+                yield f"{module.__name__}.{name}", value
+            for member, inner in vars(value).items() if inspect.isclass(value) else ():
+                if not member.startswith("_") and (callable(inner) or isinstance(inner, property | classmethod)):
+                    yield f"{module.__name__}.{name}.{member}", inner
+
+
+def test_every_public_callable_says_what_it_is() -> None:
+    assert [name for name, value in public_callables() if not inspect.getdoc(value)] == []
+
+
+@pytest.mark.parametrize("method", [getattr(kind, name) for kind, names in RECORDING.items() for name in names])
+def test_what_records_says_what_is_durable_afterwards(method: object) -> None:
+    assert re.search(r"\bdurab(le|ility)\b", inspect.getdoc(method) or "", re.I)
+
+
+@pytest.mark.parametrize("name", list(RECORDING[orchclient.OrchestratorClient]))
+def test_the_client_s_verbs_say_what_they_raise_and_explain_every_argument(name: str) -> None:
+    verb = getattr(orchclient.OrchestratorClient, name)
+    text = inspect.getdoc(verb) or ""
+    assert re.search(r"Raises\s+``\w+``|raises as ``\w+``", text)
+    own = set(re.findall(r"^:param (\w+):", text, re.M))
+    others = {"self", "task_id"} | ({"error", "context", "fatal", "dedup_key"} if "escalate_error``" in text else set())
+    assert set(inspect.signature(verb).parameters) - own - others == set()
