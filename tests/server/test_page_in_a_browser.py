@@ -1,0 +1,327 @@
+"""The page in a real browser: keys, what follows by itself, accessibility, and that nothing of an agent's is run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchclient import OrchestratorClient
+from orchclient.server import app as application
+from orchclient.server.orchestrator import Orchestrator
+from orchclient.server.serving import Listening, Server
+from tests.server.chromium import WAIT_MS, chromium, missing
+from tests.server.events import Outbox
+from tests.server.scenes import answered, working_day
+from tests.server.test_page import CHOICE, asked, hostile, items, token
+from tests.server.test_tasks import take
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing() or "there is one")]
+WAIT_S = WAIT_MS / 1000
+
+
+@contextmanager
+def serving(orchestrator: Orchestrator, port: int = 0) -> Iterator[Server]:
+    """A server in a thread of this process."""
+    server = Server(orchestrator, Listening(port=port))
+    running = threading.Thread(target=server.run)
+    running.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        running.join(WAIT_S)
+
+
+@pytest.fixture
+def orchestrator(tmp_path: Path) -> Iterator[Orchestrator]:
+    """In real time."""
+    made = Orchestrator.open(str(tmp_path / "o.db"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(orchestrator: Orchestrator) -> Iterator[Server]:
+    with serving(orchestrator) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+OpenTab = Callable[..., Any]
+
+
+@pytest.fixture
+def new_tab(browser: Any, server: Server) -> Iterator[OpenTab]:
+    """Opens tabs, each in a browser of its own; no error and no breach of the policy may show in any console."""
+    contexts: list[Any] = []
+    heard: list[str] = []
+
+    def make(**settings: Any) -> Any:
+        contexts.append(browser.new_context(base_url=server.url, **settings))
+        tab = contexts[-1].new_page()
+        tab.set_default_timeout(WAIT_MS)
+        _hear(tab, heard)
+        return tab
+
+    yield make
+    for each in contexts:
+        each.close()
+    assert heard == []
+
+
+def _hear(tab: Any, heard: list[str]) -> None:
+    """Everything in which a browser tells that something is wrong, or that a script of somebody else's ran."""
+    tab.on("console", lambda message: heard.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: heard.append(str(error)))
+    tab.add_init_script("window.alert = (word) => console.error(`a script says ${word}`)")
+
+
+def wait_for(tab: Any, words: str) -> None:
+    """Wait until the page says so, by itself."""
+    tab.get_by_text(words).first.wait_for()
+
+
+def look_again(tab: Any) -> None:
+    """As when a person comes back to the tab: the page asks at once what is new."""
+    tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+# --- Ten seconds --------------------------------------------------------------------------------------------------
+
+
+def test_a_person_signs_in_answers_by_keys_and_sees_the_agent_take_it(
+    orchestrator: Orchestrator, server: Server, new_tab: OpenTab, tmp_path: Path
+) -> None:
+    """With a real agent that waits for the answer."""
+    agent_token, person_token = token(orchestrator, "backend-7", "agent"), token(orchestrator, "ada")
+    with OrchestratorClient(
+        "backend-7", outbox=tmp_path / "outbox.db", url=server.url, token=agent_token
+    ) as client, ThreadPoolExecutor(1) as pool:  # fmt: skip
+        question = client.request_clarification("task-1", "Which database?", options=["PostgreSQL", "SQLite"])
+        assert client.flush(WAIT_S)
+        tab = new_tab()
+        tab.goto(f"/q/{question.id}")
+        tab.keyboard.type(person_token)
+        tab.keyboard.press("Enter")
+        tab.locator("body.has-keys form.answer").wait_for()
+        tab.keyboard.press("2")
+        tab.keyboard.press("Enter")
+        wait_for(tab, "Waiting for the agent to pick it up")
+        assert tab.url.endswith(f"/q/{question.id}")
+        tab.evaluate("window.isTheSamePage = true")
+        answer = pool.submit(question.wait, WAIT_S).result(WAIT_S)
+        wait_for(tab, "Picked up by the agent")
+        assert tab.evaluate("window.isTheSamePage")
+        assert tab.get_by_role("status").first.inner_text() == "Picked up by backend-7"
+    assert answer is not None
+    assert (answer.choice, answer.responder.id, answer.channel) == ("SQLite", "ada", "web")
+
+
+def test_number_keys_write_numbers_into_texts_and_can_be_turned_off(
+    orchestrator: Orchestrator, new_tab: OpenTab
+) -> None:
+    tab = new_tab()
+    tab.goto(f"/q/{asked(orchestrator, Outbox(), CHOICE, CHOICE | {'id': 'q2'})['id']}")
+    tab.locator("body.has-keys").wait_for()
+    tab.keyboard.press("1")
+    tab.keyboard.press("2")  # the question that has the focus
+    assert [each.get_attribute("id") for each in tab.locator("input:checked").all()] == ["option-1-2"]
+    tab.locator("#text-1").press("1")
+    assert tab.locator("#text-1").input_value() == "1"
+    tab.get_by_role("button", name="Turn them off").click()
+    tab.reload()
+    tab.get_by_role("button", name="Turn number keys on").wait_for()
+    tab.keyboard.press("1")
+    assert tab.locator("input:checked").count() == 0
+    tab.get_by_role("button", name="Turn number keys on").click()
+
+
+# --- What follows by itself ---------------------------------------------------------------------------------------
+
+
+def test_a_form_in_use_stays_when_somebody_else_answers_and_one_that_is_not_goes(
+    orchestrator: Orchestrator, new_tab: OpenTab
+) -> None:
+    outbox = Outbox()
+    question = asked(orchestrator, outbox)
+    used, focused, idle = new_tab(), new_tab(), new_tab()
+    for tab in (used, focused, idle):
+        tab.goto(f"/q/{question['id']}")
+    used.locator("#text-1").fill("half a thou")
+    used.locator("h1").click()  # edited, and without the focus
+    focused.locator("#option-1-1").focus()
+    answered(orchestrator, question)
+    for tab in (used, focused, idle):
+        wait_for(tab, "Answered by grace")
+    assert used.locator("#text-1").input_value() == "half a thou"
+    assert focused.evaluate("document.activeElement.id") == "option-1-1"
+    idle.locator("form.answer").wait_for(state="detached")
+    used.get_by_role("button", name="Send answer").click()
+    wait_for(used, "Too late")
+    told = [item["late"] for item in items(orchestrator, outbox) if "late" in item]
+    assert told == [False, True]
+
+
+def test_what_needs_a_person_appears_and_is_announced(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
+    tab = new_tab()
+    tab.goto("/")
+    wait_for(tab, "No agent has reported yet")
+    asked(orchestrator, Outbox())
+    look_again(tab)
+    wait_for(tab, "Which database?")
+    assert tab.title() == "(1) Needs you · orchclient"
+    assert tab.locator("#announce").inner_text() == "1 open. question from backend-7"
+
+
+def test_details_that_are_open_stay_open_while_the_history_grows(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
+    outbox, tab = Outbox(), new_tab()
+    take(orchestrator, outbox.status(current_step="first", metadata={"a": "b"}))
+    tab.goto("/task?id=task-1")
+    tab.locator(".log summary").click()
+    tab.locator("h1").click()
+    tab.evaluate("document.activeElement.blur()")
+    take(orchestrator, outbox.status(current_step="second"))
+    look_again(tab)
+    wait_for(tab, "in_progress: second")
+    assert tab.locator(".log details[open]").count() == 1
+    assert tab.locator(".log li").count() == 2
+
+
+def test_a_server_ends_in_time_with_pages_open_and_they_come_back(orchestrator: Orchestrator, browser: Any) -> None:
+    question = asked(orchestrator, Outbox())
+    context = browser.new_context()
+    tab = context.new_page()
+    with serving(orchestrator) as server:
+        tab.goto(f"{server.url}/q/{question['id']}")
+        tab.locator("#live[data-is=live]").wait_for()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 2.5
+    tab.locator("#live[data-is=reconnecting]").wait_for()
+    again = Orchestrator.open(str(orchestrator.session_local.kw["bind"].url.database))  # type: ignore[attr-defined]
+    with serving(again, server.port):
+        look_again(tab)
+        tab.locator("#live[data-is=live]").wait_for()
+    context.close()
+    again.close()
+
+
+# --- Whatever agents say ------------------------------------------------------------------------------------------
+
+
+def test_nothing_that_an_agent_says_is_run(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
+    addresses, tab = [each for each in hostile(orchestrator) if "told=" not in each], new_tab()
+    for address in addresses:
+        if not address.startswith(("/%", "/q/%")):  # those are no pages, and the console says 404
+            tab.goto(address)
+            assert tab.locator("img, main script").count() == 0
+
+
+@pytest.mark.parametrize("has_policy", [True, False])
+def test_a_template_that_does_not_escape_would_be_run_but_for_the_policy(
+    orchestrator: Orchestrator, browser: Any, monkeypatch: pytest.MonkeyPatch, has_policy: bool
+) -> None:
+    real = application.create_app
+
+    def careless(*args: Any, **settings: Any) -> Any:
+        app = real(*args, **settings)
+        app.jinja_env.autoescape = False
+        return app
+
+    monkeypatch.setattr("orchclient.server.serving.create_app", careless)
+    if not has_policy:
+        monkeypatch.delitem(application._GUARDS, "Content-Security-Policy")  # type: ignore[arg-type]
+    addresses = hostile(orchestrator)
+    context, heard = browser.new_context(), list[str]()
+    tab = context.new_page()
+    _hear(tab, heard)
+    with serving(orchestrator) as server:
+        for address in addresses[1:5]:
+            tab.goto(server.url + address)
+    context.close()
+    assert any("Content Security Policy" in each for each in heard) == has_policy, heard
+    assert any(each == "a script says 1" for each in heard) != has_policy, heard
+
+
+# --- For everybody ------------------------------------------------------------------------------------------------
+
+
+def test_every_page_keeps_the_rules_of_accessibility(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
+    """WCAG 2.2 AA as far as axe can tell, in both colour schemes, wide and on a phone, whose width holds it all."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe, day = Axe(), working_day(orchestrator)
+    addresses = [
+        *("/", "/tasks", "/agents", "/health", "/tasks?q=nothing"),
+        f"/task?id={day['question']['subject']}",
+        *(f"/q/{day[name]['id']}" for name in ("question", "many")),
+        f"/r/{day['completion']['id']}",
+        f"/error?task={day['error']['subject']}&id={day['error']['id']}",
+    ]
+    looks: list[dict[str, Any]] = [
+        {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+        {"color_scheme": "dark", "viewport": {"width": 320, "height": 700}},
+    ]
+    tabs = [new_tab(**look) for look in looks]
+    trouble = [told for tab in tabs for address in addresses for told in _violations(axe, tab, address)]
+    answered(orchestrator, day["question"])
+    token(orchestrator)
+    trouble += [told for tab in tabs for told in _violations(axe, tab, f"/q/{day['question']['id']}")]
+    assert trouble == []
+
+
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    "resultTypes": ["violations"],
+}
+
+
+def _violations(axe: Any, tab: Any, address: str) -> list[str]:
+    tab.goto(address)
+    too_wide = tab.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    found = axe.run(tab, options=RULES).response["violations"]
+    told = [f"{address}: {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+    return told + ([f"{address}: wider than the window"] if too_wide else [])
+
+
+def test_a_page_that_breaks_the_rules_would_be_found(new_tab: OpenTab) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = new_tab()
+    tab.goto("/tasks")
+    tab.evaluate("document.querySelector('label').remove(); document.querySelector('h1').style.color = '#bbb'")
+    found = {each["id"] for each in Axe().run(tab, options=RULES).response["violations"]}
+    assert {"color-contrast", "select-name"} <= found
+
+
+def test_a_page_is_used_by_keyboard_alone_and_the_focus_is_seen(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
+    tab = new_tab()
+    tab.goto(f"/q/{asked(orchestrator, Outbox())['id']}")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.innerText") == "Skip to the content"
+    tab.keyboard.press("Enter")
+    reached: list[str] = []
+    for _ in range(6):
+        tab.keyboard.press("Tab")
+        reached.append(tab.evaluate("document.activeElement.id || document.activeElement.innerText"))
+        assert tab.evaluate(SEEN), reached[-1]
+    assert reached[:4] == ["task-1", "option-1-1", "text-1", "Send answer"]
+
+
+SEEN = """(() => {
+  const focused = document.activeElement;
+  const shown = focused.type === "radio" ? focused.nextElementSibling : focused;
+  const style = getComputedStyle(shown);
+  return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+})()"""
