@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -174,7 +174,7 @@ class OrchestratorClient:
         options: Sequence[Any] | None = None,
         recommended: str | Sequence[str | None] | None = None,
         default: Any = None,
-        deadline: datetime | None = None,
+        deadline: datetime | timedelta | None = None,
         key: str | None = None,
     ) -> Clarification:
         """Ask people; the task becomes ``clarification_needed``, its step "Waiting for clarification".
@@ -188,7 +188,7 @@ class OrchestratorClient:
         :param recommended: the option that the agent would take, or one (or None) per question.
         :param default: what applies when the deadline passes: a text, or one for each question id; without it, silence
             is never taken for an answer.
-        :param deadline: an aware ``datetime``.
+        :param deadline: an aware ``datetime``, or a ``timedelta`` from now.
         :param key: names the question within the task, so that asking again is recognised; else its content does.
 
         Asked again, also by a later process, it is the same question: the handle is that of the first, and nothing is
@@ -209,7 +209,7 @@ class OrchestratorClient:
             options,
             recommended,
             default,
-            deadline,
+            self._recorder.moment(deadline) if isinstance(deadline, timedelta) else deadline,
             key,
         )
         asked = self._recorder.record_question(draft, event_id)

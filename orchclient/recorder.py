@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
 
@@ -199,6 +199,13 @@ class Recorder:
             self._lanes.clear()
         self._lanes[task_id] = lane
         return lane
+
+    def moment(self, from_now: timedelta) -> datetime:
+        """The UTC time so long from now. Raises ``InvalidEvent`` for one that no calendar has."""
+        try:
+            return datetime.fromtimestamp(self._clock.now_us() / 1e6, UTC) + from_now
+        except OverflowError as error:
+            raise InvalidEvent("deadline", "is beyond the year 9999, or before the year 1") from error
 
     def clean(self, data: dict[str, Any]) -> dict[str, Any]:
         """JSON-like data without secrets."""

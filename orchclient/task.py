@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,7 +82,7 @@ class Task:
         options: Sequence[Any] | None = None,
         recommended: str | Sequence[str | None] | None = None,
         default: Any = None,
-        deadline: datetime | None = None,
+        deadline: datetime | timedelta | None = None,
         key: str | None = None,
     ) -> Clarification:
         """Ask people; arguments, durability and errors of ``OrchestratorClient.request_clarification``."""

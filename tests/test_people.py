@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchclient import OrchestratorClient
+from orchclient import InvalidEvent, OrchestratorClient
 from orchclient.sinks.orchestrator import OrchestratorSink
 from orchclient.testing.receiver import Receiver
 
@@ -51,6 +51,18 @@ def test_an_answer_wakes_who_waits_and_is_consumed_once(client: OrchestratorClie
     client.update_task_status("t", "in_progress")
     assert client.flush(LONG)
     assert [each["data"]["answer_id"] for each in of_type(receiver, CONSUMED)] == [answer.answer_id]
+
+
+def test_a_deadline_may_be_counted_from_now(make_client: MakeClient) -> None:
+    client = make_client(sinks=[])
+    before = datetime.now(UTC)
+    client.task("t").ask("Which colour?", deadline=timedelta(hours=2))
+    [told] = client._station.query(lambda con: con.execute("SELECT deadline_us FROM requests").fetchall())[0]  # type: ignore[union-attr]
+    assert before <= datetime.fromtimestamp(told / 1e6, UTC) - timedelta(hours=2) <= datetime.now(UTC)
+    with pytest.raises(InvalidEvent, match="9999"):
+        client.request_clarification("t", "When?", deadline=timedelta.max)
+    with pytest.raises(InvalidEvent, match="a datetime or a timedelta, not int"):
+        client.request_clarification("t", "When?", deadline=3600)  # type: ignore[arg-type]
 
 
 def test_asked_again_with_a_later_deadline_it_is_the_same_question(make_client: MakeClient) -> None:

@@ -301,7 +301,7 @@ def _object(argument: str, value: object) -> Data:
 
 def _aware(argument: str, value: object) -> datetime:
     if not isinstance(value, datetime):
-        raise InvalidEvent(argument, f"must be a datetime, not {type(value).__name__}")
+        raise InvalidEvent(argument, f"must be a datetime or a timedelta, not {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidEvent(argument, "has no time zone: pass an aware datetime, such as datetime.now(UTC) + ...")
     return value
