@@ -134,7 +134,9 @@ def test_number_keys_write_numbers_into_texts_and_can_be_turned_off(
 ) -> None:
     tab = new_tab()
     tab.goto(f"/q/{asked(orchestrator, Outbox(), CHOICE, CHOICE | {'id': 'q2'})['id']}")
-    tab.locator("body.has-keys").wait_for()
+    tab.evaluate("document.querySelector('form.answer').isTheSame = true")
+    tab.locator("#live[data-is=live]").wait_for()
+    assert tab.evaluate("document.querySelector('form.answer').isTheSame")  # nothing happened, nothing was replaced
     tab.keyboard.press("1")
     tab.keyboard.press("2")  # the question that has the focus
     assert [each.get_attribute("id") for each in tab.locator("input:checked").all()] == ["option-1-2"]

@@ -34,7 +34,8 @@ function isInUse(part) {
   return [...part.querySelectorAll("input, textarea, select")].some(isEdited);
 }
 
-const seen = new WeakMap(); // what the server said last of each live part, which details that were opened do not change
+const seen = new WeakMap(); // what the server said last of each live part: what is opened or added here is no news
+for (const part of document.querySelectorAll("[data-live]")) seen.set(part, part.innerHTML);
 
 function replace(part, fresh) {
   const open = new Set([...part.querySelectorAll("details[open][id]")].map((each) => each.id));
@@ -46,6 +47,7 @@ function replace(part, fresh) {
   }
   seen.set(next, fresh.innerHTML);
   part.replaceWith(next);
+  addKeysLine(next);
 }
 
 function update(page) {
@@ -53,7 +55,7 @@ function update(page) {
   let isWhole = true;
   for (const fresh of page.querySelectorAll("[data-live]")) {
     const part = document.getElementById(fresh.id);
-    if (!part || (seen.get(part) ?? part.innerHTML) === fresh.innerHTML) continue;
+    if (!part || seen.get(part) === fresh.innerHTML) continue;
     if (isInUse(part)) isWhole = false;
     else replace(part, fresh);
   }
@@ -137,6 +139,11 @@ function keysLine() {
   return line;
 }
 
+function addKeysLine(part) {
+  part.querySelector("form[data-keys] [type=radio]")?.form.append(keysLine());
+  showKeys();
+}
+
 function fieldsetFor(form) {
   const sets = [...form.querySelectorAll("fieldset")].filter((each) => each.querySelector("[type=radio]"));
   const focused = sets.find((each) => each.contains(document.activeElement));
@@ -165,9 +172,8 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) for (const form of document.forms) delete form.dataset.sent;
 });
 
-document.querySelector("form[data-keys] [type=radio]")?.closest("form").append(keysLine());
 document.getElementById("keys-switch")?.replaceWith(keysLine());
-showKeys();
+addKeysLine(document);
 const wrong = document.querySelector("[aria-invalid=true]");
 if (wrong) wrong.focus();
 if (location.hash) {
