@@ -21,7 +21,7 @@ from orchclient import origins
 from orchclient.core.errors import ConfigError
 from orchclient.core.redaction import Redactor
 from orchclient.core.reminders import NEVER, Schedule
-from orchclient.core.secret import KnownSecrets, Secret, credentials_in, secrets_in
+from orchclient.core.secret import KnownSecrets, Secret, credentials_in_all, secrets_in
 from orchclient.origins import Values, nearest, shape, variable_of
 
 MIB = 1_048_576
@@ -61,6 +61,7 @@ class Settings:
     webhook_url: Secret | None = field(default=None, repr=False)
     webhook_secret: Secret | None = field(default=None, repr=False)  # one whsec_ secret, or several
     database_url: Secret | None = field(default=None, repr=False)
+    nats_url: Secret | None = field(default=None, repr=False)  # one server, or several of a cluster
     public_url: str | None = None
     reminders: Schedule = field(factory=Schedule)
     escalation: tuple[str, ...] = ()
@@ -84,7 +85,8 @@ class Settings:
         proxy = _credentials(self.proxy.reveal()) if self.proxy else ()
         hooks = (self.discord_webhook_url, self.slack_webhook_url, self.webhook_url)
         urls = (text for hook in hooks if hook for text in secrets_in(hook.reveal()))
-        address = credentials_in(self.database_url.reveal()) if self.database_url else ()
+        addresses = (self.database_url, self.nats_url)
+        address = [text for each in addresses if each for text in credentials_in_all(each.reveal())]
         signing = self.webhook_secret.reveal().replace(",", " ").split() if self.webhook_secret else ()
         return KnownSecrets((*token, *proxy, *urls, *address, *signing), self.redact_keys)
 
@@ -231,6 +233,7 @@ _SETTINGS: dict[str, _Setting] = {
     "webhook_url": _Setting(_token, "a URL such as https://example.com/hook", in_files=False),
     "webhook_secret": _Setting(_token, "whsec_ and base64", in_files=False),
     "database_url": _Setting(_token, "a path or postgresql://user@host/name", in_files=False),
+    "nats_url": _Setting(_token, "a URL such as tls://host:4222", in_files=False),
     "public_url": _Setting(_public_url, "a URL such as https://answers.example"),
     "reminders": _Setting(
         _schedule, "off, or rising durations such as 15m,1h,4h: the last one is repeated", is_list=True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchclient import config
 from orchclient.core.errors import ConfigError
-from orchclient.core.secret import KnownSecrets, Secret, credentials_in, secrets_in
+from orchclient.core.secret import KnownSecrets, Secret, credentials_in, credentials_in_all, secrets_in
 from orchclient.origins import nearest
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ Factory = Callable[[str, Options, KnownSecrets], "AnySink"]
 """Makes a destination from its name, its options and what is known of secrets; raises ``ConfigError``."""
 
 GROUP = "orchclient.sinks"
-SECRET_OPTIONS = ("token", "secret", "password", "api_key", "webhook_url", "database_url")
-_SECRETS_IN = {"webhook_url": secrets_in, "database_url": credentials_in}
+SECRET_OPTIONS = ("token", "secret", "password", "api_key", "webhook_url", "database_url", "nats_url")
+_SECRETS_IN = {"webhook_url": secrets_in, "database_url": credentials_in, "nats_url": credentials_in_all}
 _RULES = ("priority", "speaks_every", "quiet", "timezone", "wakes", "repeats")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -47,6 +47,8 @@ def configured(settings: config.Settings, secrets: KnownSecrets) -> list[AnySink
         found.append(_webhook_of(settings, secrets))
     if settings.database_url is not None:
         found.append(_database("database", {"database_url": settings.database_url}, secrets))
+    if settings.nats_url is not None:
+        found.append(_nats("nats", {"nats_url": settings.nats_url}, secrets))
     for name, table in settings.sinks.items():
         found.append(_of_table(name, _with_public_url(table, settings), secrets))
     return checked(found)
@@ -143,7 +145,7 @@ def _resolved(where: str, options: dict[str, Any], secrets: KnownSecrets) -> dic
         if secret is not None:
             text = secret.reveal()
             parts = _SECRETS_IN.get(option, _words)(text)
-            secrets.keep(*parts if option == "database_url" else (text, *parts))
+            secrets.keep(*parts if option in ("database_url", "nats_url") else (text, *parts))
             options[option] = secret
     return options
 
@@ -235,6 +237,26 @@ def _database(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
             f"{where}: name the database by one of path (a SQLite file), database_url_env and database_url_file"
         )
     return DatabaseSink(options.get("database_url") or str(options["path"]), name=name, secrets=secrets)
+
+
+_NATS_ACCESS = ("user", "password", "token", "credentials_file", "ca_file", "cert_file", "key_file")
+
+
+def _nats(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    from orchclient.sinks.nats import PREFIX, NatsSink, access_of, checked_prefix, servers_of, with_credentials
+
+    where = f"[sinks.{name}]"
+    known = ("servers", "nats_url", "prefix", "stream", "allow_plaintext", *_NATS_ACCESS)
+    refuse_unknown(where, options, known)
+    servers = servers_of(where, {**options, "servers": _texts(where, options, "servers")})
+    access = access_of(where, servers, allow_plaintext=_flag(where, options, "allow_plaintext"))
+    return NatsSink(
+        with_credentials(where, access, options),
+        name=name,
+        prefix=checked_prefix(where, str(options.get("prefix", PREFIX))),
+        stream=str(options.get("stream", "")),
+        secrets=secrets,
+    )
 
 
 def _discord(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
@@ -371,5 +393,6 @@ _BUILT_IN: dict[str, Factory] = {
     "discord": _discord,
     "slack": _slack,
     "database": _database,
+    "nats": _nats,
 }
 _LINKING = frozenset({"discord", "slack", "webhook"})

@@ -100,6 +100,11 @@ def credentials_in(url: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
+def credentials_in_all(urls: str) -> tuple[str, ...]:
+    """The same of several addresses with commas between."""
+    return tuple(text for url in urls.split(",") for text in credentials_in(url.strip()))
+
+
 def secrets_in(url: str) -> tuple[str, ...]:
     """What of a webhook's URL must be neither stored nor shown, in the ways in which a server may repeat it."""
     try:

@@ -229,6 +229,9 @@ class Runner:
                     redact=self._redact,
                     overtaken=self._lose_epoch,
                 )
+            load = getattr(self.sink, "load", None)
+            if load is not None:
+                load()
             self._wire = self.sink if is_direct(self.sink) else self._make_transport()
         self._worker = make_worker(
             self._outbox,

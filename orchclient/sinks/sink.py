@@ -72,7 +72,8 @@ class DirectSink(Destination, Protocol):
     def deliver(self, batch: Batch, *, deadline_s: float) -> Verdict:
         """Hand a batch over within ``deadline_s`` seconds, and say what became of each event.
 
-        May raise ``Closed``. Whatever else it raises is an outage.
+        May raise ``Closed``. Whatever else it raises is an outage. One that imports much may have a method ``load``,
+        which is called before, where a fork waits for its end, and ``forget_inherited`` for a forked child.
         """
 
     def close(self) -> None:
