@@ -53,12 +53,7 @@ def update_command(
     with speaking(ctx, agent) as client:
         receipt = client.update_task_status(task, status, metadata, progress, step)
         wish = client.task(task).cancelled
-        document = {
-            "ok": True,
-            **receipt_document(receipt, task),
-            "status": status,
-            "cancel_requested": wish_document(wish),
-        }
+        document = receipt_document(receipt, task, status=status, cancel_requested=wish_document(wish))
         code = tell(client, document, f"{task} is {status}", flush_s, as_json=as_json)
         if wish and not as_json:
             who = wish.sender.display or wish.sender.id or wish.sender.kind
@@ -114,12 +109,7 @@ def complete_command(
     artifacts = members("--artifacts-json", pairs, artifacts_json)
     with speaking(ctx, agent) as client:
         done = client.report_completion(task, pr_url, results, artifacts, review=review)
-        document = {
-            "ok": True,
-            **receipt_document(done.receipt, task),
-            "quality_score": done.quality_score,
-            "review": review,
-        }
+        document = receipt_document(done.receipt, task, quality_score=done.quality_score, review=review)
         if wait_s is not None and done.review is not None:
             return told_review(document, done.review, wait_s, as_json=as_json)
         return tell(client, document, f"{task} is done, quality {done.quality_score:.0f}", flush_s, as_json=as_json)
