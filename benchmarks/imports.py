@@ -1,4 +1,4 @@
-"""What importing orchclient costs an agent at its start, and ``orchclient --help`` a person: time over bare Python.
+"""What importing orchclient costs an agent at its start, and a command a person or a script: time over bare Python.
 
 Every case is a process of its own, the cases take turns, and bare Python of the same round is subtracted. On a busy
 machine the wall clock counts the neighbours as well; the processor time does not.
@@ -6,6 +6,7 @@ machine the wall clock counts the neighbours as well; the processor time does no
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -52,11 +53,14 @@ def _commands() -> dict[str, list[str]]:
             "from orchclient import OrchestratorClient",
         ],
         "orchclient --help": [*program, "--help"],
+        "orchclient status": [*program, "status"],
+        "orchclient update": [*program, "update", "task", "testing"],
     }
 
 
 def _measured(commands: dict[str, list[str]], runs: int, directory: Path) -> dict[str, list[Run]]:
     """Every run, by case; a first one that compiles and fills the caches does not count."""
+    os.environ["ORCHCLIENT_DB"] = str(directory / "private" / "outbox.db")
     taken: dict[str, list[Run]] = {name: [] for name in commands}
     for command in commands.values():
         _run(command, directory)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from orchclient.core.events import EventType
 from orchclient.core.health import overall
 from orchclient.core.timestamps import rfc3339
-from orchclient.delivery.flush import Mark
+from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import cursors, desk, folding, gaps, identity, inbox, journal, leadership, posts, requests
 from orchclient.outbox.cursors import SinkRow
-from orchclient.outbox.wal import WalReport
+from orchclient.outbox.wal import WalReport, wal_report
+
+if TYPE_CHECKING:
+    from orchclient.delivery.flush import Mark
+
+Query = Callable[[Callable[[sqlite3.Connection], "OutboxReport"]], "OutboxReport"]
 
 _COUNTED = {
     "updates_sent": EventType.TASK_STATUS,
@@ -144,6 +149,13 @@ class FlushReport:
             "seconds": round(self.seconds, 3),
             "destinations": {name: asdict(each) for name, each in self.destinations.items()},
         }
+
+
+def whole_report(query: Query, path: str, now_us: int) -> OutboxReport:
+    """The outbox and each destination now, with what the kernel tells: who is served, and what the -wal holds."""
+    report = query(lambda con: outbox_report(con, path, now_us))
+    sinks = tuple(evolve(sink, is_served=is_held(lock_path(path, sink.name))) for sink in report.sinks)
+    return evolve(report, sinks=sinks, wal=wal_report(path))
 
 
 def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxReport:

@@ -14,29 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import evolve
-
 from orchclient import __version__, config, destinations
 from orchclient.core.errors import ConfigError, OutboxError
 from orchclient.core.events import Event
 from orchclient.core.incidents import Incident
 from orchclient.core.secret import KnownSecrets
 from orchclient.core.task_state import TaskState
-from orchclient.delivery import flush as flushing
 from orchclient.delivery.callbacks import NONE, Callbacks
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.election import is_held, lock_path
-from orchclient.delivery.flusher import Flusher, FlusherSettings
+from orchclient.delivery.flusher import Flusher, FlusherSettings, load
+from orchclient.opened import open_outbox
 from orchclient.outbox import cursors, folding, inbox, incidents, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Recording
-from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
-from orchclient.outbox.store import Origin
-from orchclient.outbox.wal import wal_report
-from orchclient.reporting import FlushReport, OutboxReport, SinkReport, communication_stats, flush_report, outbox_report
+from orchclient.reporting import FlushReport, OutboxReport, SinkReport, communication_stats, flush_report, whole_report
 
 if TYPE_CHECKING:
+    from orchclient.delivery.flush import Mark, Progress
     from orchclient.delivery.transport import HttpTransport, Transport
     from orchclient.sinks.sink import AnySink
 
@@ -45,7 +40,7 @@ log = logging.getLogger("orchclient")
 T = TypeVar("T")
 
 TransportFactory = Callable[[], "Transport"]
-Watch = Callable[[flushing.Progress], None]
+Watch = Callable[["Progress"], None]
 
 
 class Station:
@@ -162,9 +157,7 @@ class Station:
 
     def report(self) -> OutboxReport:
         """The outbox and each destination now."""
-        report = self._outbox.query(lambda con: outbox_report(con, self.path, self._clock.now_us()))
-        sinks = tuple(evolve(sink, is_served=is_held(lock_path(self.path, sink.name))) for sink in report.sinks)
-        return evolve(report, sinks=sinks, wal=wal_report(self.path))
+        return whole_report(self._outbox.query, self.path, self._clock.now_us())
 
     @property
     def may_hear(self) -> bool:
@@ -212,6 +205,8 @@ class Station:
 
         ``watch`` sees the progress and may end the waiting by raising ``Enough``.
         """
+        from orchclient.delivery import flush as flushing
+
         began, was_running = self._clock.monotonic(), self._flusher.is_running
         before = {row.name: row for row in self._rows()}  # what a starting flusher delivers counts too
         mark = flushing.begin(self._outbox, task)
@@ -225,7 +220,9 @@ class Station:
         seconds, now_us = self._clock.monotonic() - began, self._clock.now_us()
         return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds, now_us))
 
-    def _wait(self, since: flushing.Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> flushing.Progress:
+    def _wait(self, since: Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> Progress:
+        from orchclient.delivery import flush as flushing
+
         return flushing.wait(
             self._outbox,
             self._clock,
@@ -274,6 +271,8 @@ class Station:
         promising = self._flusher.promising_names
         try:
             if promising and timeout_s > 0:
+                from orchclient.delivery import flush as flushing
+
                 self._wait(self._outbox.query(flushing.mark), timeout_s, promising, lambda progress: None)
         except OutboxError as error:  # what is left stays in the outbox
             log.warning("delivery at the end was given up: %s", error)
@@ -395,14 +394,9 @@ def open_station(
         return SwitchedOff()
     given = destinations.configured(settings, secrets) if sinks is None else destinations.checked(sinks)
     given = destinations.named_for_escalation(given, settings.escalation)
-    origin = Origin(
-        settings.db or config.default_db(),
-        _random_source,
-        clock.now_us,
-        settings.allow_network_filesystem,
-    )
-    limits = Limits(settings.max_pending, settings.max_outbox_bytes, settings.min_free_bytes)
-    outbox = Outbox(origin, limits)
+    if background:
+        load()
+    outbox = open_outbox(settings, clock)
     flusher = Flusher(
         outbox,
         [] if settings.mode == "offline" else given,
@@ -424,14 +418,8 @@ def open_station(
         background=background,
         delivers=settings.mode != "offline",
         shutdown_s=settings.shutdown_timeout,
-        open_again=lambda: Outbox(origin, limits),
+        open_again=lambda: open_outbox(settings, clock),
     )
-
-
-def _random_source() -> str:
-    import uuid  # only for a new file
-
-    return str(uuid.uuid4())
 
 
 def default_agent() -> str:

@@ -28,6 +28,7 @@ FOLDERS = {"core": 0, "outbox": 1, "sinks": 1, "delivery": 2, "aio": 4, "cli": 4
 FILES = {
     "config": 3,
     "origins": 3,
+    "opened": 3,
     "destinations": 3,
     "recorder": 3,
     "people": 3,

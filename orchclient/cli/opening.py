@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchclient import config, destinations
+from orchclient import config
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import SystemClock
-from orchclient.station import Station, SwitchedOff, open_station
+
+if TYPE_CHECKING:
+    from orchclient.outbox.outbox import Outbox
+    from orchclient.station import Station
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -27,14 +30,41 @@ def outbox_path(settings: config.Settings) -> Path:
     return settings.db or config.default_db()
 
 
-def open_existing(settings: config.Settings, only: Collection[str] = ()) -> Station | None:
-    """The outbox, with all destinations or with ``only`` some, or None when nothing was recorded on this host yet."""
+def look_into(settings: config.Settings) -> Outbox | None:
+    """The outbox to look at, without what delivers; None when nothing was recorded on this host yet."""
+    _refuse_disabled(settings)
     if not outbox_path(settings).exists():
         return None
+    from orchclient.opened import open_outbox
+
+    return open_outbox(settings, SystemClock())
+
+
+def configured_names(settings: config.Settings) -> tuple[str, ...]:
+    """The destinations that a process with these settings delivers to."""
+    if settings.mode != "online":
+        return ()
+    from orchclient import destinations
+
+    return tuple(sink.name for sink in destinations.configured(settings, settings.known_secrets()))
+
+
+def open_existing(settings: config.Settings, only: Collection[str] = ()) -> Station | None:
+    """The outbox, with all destinations or with ``only`` some, or None when nothing was recorded on this host yet."""
+    _refuse_disabled(settings)
+    if not outbox_path(settings).exists():
+        return None
+    from orchclient import destinations
+    from orchclient.station import Station, open_station
+
     secrets, sinks = settings.known_secrets(), None
     if only:
         sinks = [sink for sink in destinations.configured(settings, secrets) if sink.name in only]
     station = open_station(settings, SystemClock(), secrets, sinks=sinks, transport=None, background=False)
-    if isinstance(station, SwitchedOff):
-        raise OutboxError("orchclient is disabled: ORCHCLIENT_MODE=disabled keeps no outbox; unset it to look")
+    assert isinstance(station, Station)
     return station
+
+
+def _refuse_disabled(settings: config.Settings) -> None:
+    if settings.mode == "disabled" and outbox_path(settings).exists():
+        raise OutboxError("orchclient is disabled: ORCHCLIENT_MODE=disabled keeps no outbox; unset it to look")

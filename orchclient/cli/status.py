@@ -12,12 +12,12 @@ from attrs import asdict
 from orchclient import config
 from orchclient.cli.check import Thresholds, troubles
 from orchclient.cli.duration import Duration
-from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.opening import configured_names, json_option, look_into, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, plural, printable, size, table
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
-from orchclient.reporting import OutboxReport, SinkReport
+from orchclient.reporting import OutboxReport, SinkReport, whole_report
 
 
 @click.command("status")
@@ -43,18 +43,18 @@ def status_command(
               orchclient status --check --max-age 15m --max-pending 10000
     """
     settings = settings_of(ctx)
-    station = open_existing(settings)
-    if station is None:
+    outbox = look_into(settings)
+    if outbox is None:
         path = str(outbox_path(settings))
         text = f"No outbox yet at {path}: nothing was recorded on this host."
         found: dict[str, Any] = {"findings": []} if is_check else {}
         emit({"ok": True, "exists": False, "path": path, **found}, text, as_json=as_json)
         return ExitCode.DONE
     try:
-        report = station.report()
-        configured = station.sink_names
+        report = whole_report(outbox.query, outbox.path, SystemClock.now_us())
+        configured = configured_names(settings)
     finally:
-        station.close(0)
+        outbox.close()
     if is_check:
         return _checked(report, Thresholds(max_age, max_pending), as_json=as_json)
     document = {"ok": True, "exists": True, "mode": settings.mode, "configured": configured, **asdict(report)}

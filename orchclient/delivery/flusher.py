@@ -16,12 +16,12 @@ from orchclient.core.reminders import NEVER, Schedule
 from orchclient.delivery.announcer import Announcer
 from orchclient.delivery.callbacks import NONE, Callbacks
 from orchclient.delivery.clock import Clock
-from orchclient.delivery.housekeeper import Housekeeper
 from orchclient.delivery.listener import Listener
-from orchclient.delivery.runner import Runner
 from orchclient.outbox.outbox import Outbox
 
 if TYPE_CHECKING:
+    from orchclient.delivery.housekeeper import Housekeeper
+    from orchclient.delivery.runner import Runner
     from orchclient.delivery.transport import Transport
     from orchclient.sinks.sink import AnySink
 
@@ -40,6 +40,12 @@ class FlusherSettings:
     redact: Redact = as_it_is
     callbacks: Callbacks = NONE
     schedule: Schedule = NEVER
+
+
+def load() -> None:
+    """Import what delivering takes, now and not in the first record call; who only records never pays for it."""
+    import orchclient.delivery.housekeeper
+    import orchclient.delivery.runner  # noqa: F401
 
 
 class Flusher:
@@ -95,6 +101,8 @@ class Flusher:
         with self._starting:
             if self.is_running:
                 return
+            from orchclient.delivery.housekeeper import Housekeeper
+
             self._runners = tuple(self._runner(sink) for sink in self._sinks.values())
             self._housekeeper = Housekeeper(
                 self._outbox,
@@ -140,6 +148,8 @@ class Flusher:
             runner.stop(self._clock.monotonic() + timeout_s)
 
     def _runner(self, sink: AnySink) -> Runner:
+        from orchclient.delivery.runner import Runner
+
         return Runner(
             self._outbox,
             sink,

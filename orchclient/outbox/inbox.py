@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -116,6 +115,8 @@ def _read(value: Any) -> tuple[str, InboxItem]:
         item = read_item(value if storable(text) == text else json.loads(storable(text)))
     body = storable(text)
     if item.problem and not (item.source and item.id):
+        from hashlib import sha256  # OpenSSL takes 3 ms to load: only for what has no id
+
         item = evolve(item, source="", id="sha256:" + sha256(body.encode()).hexdigest())
     return body, item
 

@@ -260,8 +260,25 @@ def test_a_call_loads_nothing_that_recording_does_not_need(outbox_path: Path) ->
     loaded = loaded_by(command, "update", "t", "testing")
     heavy = {"requests", "urllib3", "sqlite_utils", "cattrs", "jsonschema", "mcp", "sqlalchemy", "flask", "asyncio"}
     assert loaded & heavy == set()
-    assert not any(name.startswith("orchclient.delivery.http") for name in loaded)
+    assert not {name for name in loaded if name.startswith(DELIVERING)}
     assert "threads 1" in loaded
+
+
+DELIVERING = tuple(f"orchclient.delivery.{name}" for name in ("http", "runner", "worker", "poller", "housekeeper"))
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("status",), ("list",), ("show", "0"), ("config",), ("answer",)])
+def test_looking_loads_nothing_that_delivers(outbox_path: Path, arguments: tuple[str, ...]) -> None:
+    command = Inside(outbox_path)
+    command("update", "t")
+    loaded = loaded_by(command, *arguments)
+    assert loaded & {"requests", "urllib3", "sqlite_utils", "cattrs", "hashlib"} == set()
+    assert not {name for name in loaded if name.startswith(DELIVERING)}
+    if arguments == ("--help",):
+        assert {name for name in loaded if name.startswith("orchclient")} < {
+            "orchclient", "orchclient.cli", "orchclient.cli.app", "orchclient.cli.output", "orchclient.core",
+            "orchclient.core.errors", "orchclient.cli.colour",
+        }  # fmt: skip
 
 
 def loaded_by(command: Inside, *arguments: str) -> set[str]:
