@@ -55,14 +55,14 @@ def _show(ctx: click.Context, *, as_json: bool) -> int:
     settings = settings_of(ctx)
     shown = [name for name in SPOKEN if name != "token_file"]  # which is where a token came from
     rows = {name: (_shown(settings, name), settings.origins.get(name, DEFAULT)) for name in shown}
-    strangers = list(_strangers(settings, os.environ))
+    unread = list(strangers(settings, os.environ))
     document = {
         "ok": True,
         "files": [{"path": str(path), "exists": path.is_file()} for path in _files(ctx)],
         "settings": {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()},
-        "unknown_variables": strangers,
+        "unknown_variables": unread,
     }
-    emit(document, _text(ctx, rows, strangers), as_json=as_json)
+    emit(document, _text(ctx, rows, unread), as_json=as_json)
     return ExitCode.DONE
 
 
@@ -91,7 +91,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / unit[0]:.0f}{unit[1]}" if unit else f"{seconds * 1000:g}ms"
 
 
-def _text(ctx: click.Context, rows: Mapping[str, tuple[Any, str]], strangers: list[dict[str, str]]) -> str:
+def _text(ctx: click.Context, rows: Mapping[str, tuple[Any, str]], unread: list[dict[str, str]]) -> str:
     lines = [(name, _words(name, value), origin) for name, (value, origin) in rows.items()]
     left = room() - max(len(row[0]) for row in lines) - 4  # for a value and where it came from
     width = max(left - max(len(row[2]) for row in lines), left // 2)
@@ -99,8 +99,8 @@ def _text(ctx: click.Context, rows: Mapping[str, tuple[Any, str]], strangers: li
     last = left - max(len(row[1]) for row in cells)
     parts = [table(("SETTING", "VALUE", "FROM"), [(name, value, _end(origin, last)) for name, value, origin in cells])]
     parts.append("\n".join(f"File     {path}{'' if path.is_file() else '  (not there)'}" for path in _files(ctx)))
-    if strangers:
-        parts.append("\n".join(f"{each['name']} is no setting: {each['hint']}" for each in strangers))
+    if unread:
+        parts.append("\n".join(f"{each['name']} is no setting: {each['hint']}" for each in unread))
     return "\n\n".join(parts)
 
 
@@ -125,7 +125,7 @@ def _end(text: str, width: int) -> str:
     return text if len(text) <= width else "…" + text[-(width - 1) :]
 
 
-def _strangers(settings: config.Settings, environ: Mapping[str, str]) -> list[dict[str, str]]:
+def strangers(settings: config.Settings, environ: Mapping[str, str]) -> list[dict[str, str]]:
     """Variables that nobody reads: a typing error goes unnoticed otherwise."""
     known = {variable_of(name): None for name in config.names()} | dict.fromkeys(PREFIX + each for each in _OTHERS)
     named = {value for table_ in settings.sinks.values() for option, value in table_.items() if option.endswith("_env")}

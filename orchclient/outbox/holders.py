@@ -41,7 +41,7 @@ def holders(path: str) -> tuple[Holder, ...]:
     acts: dict[int, set[str]] = {}
     for pid, act in _held(path):
         acts.setdefault(pid, set()).add(act)
-    return tuple(Holder(pid, _command(pid), tuple(sorted(acts[pid])), _is_stopped(pid)) for pid in sorted(acts))
+    return tuple(Holder(pid, _command(pid), tuple(sorted(acts[pid])), is_stopped(pid)) for pid in sorted(acts))
 
 
 def lasting_holders(path: str) -> tuple[Holder, ...]:
@@ -100,7 +100,7 @@ def _command(pid: int) -> str:
     return " ".join(os.path.basename(word) for word in words[:plain]).strip()[:_LONGEST_COMMAND] or "hidden"
 
 
-def _is_stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Whether it is stopped by a signal or a debugger: state T or t, behind the name (proc_pid_stat(5))."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
