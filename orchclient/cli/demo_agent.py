@@ -1,13 +1,15 @@
 """The agent of ``orchclient demo``: one task that ends well, one that fails. Written as a user of the SDK writes one.
 
-Started as ``python -m orchclient.cli.demo_agent OUTBOX URL``. It must not know that it is watched for losses, that its
-orchestrator is down, or that it will be killed: whatever it needs to go on after that, it asks its outbox.
+Started as ``python -m orchclient.cli.demo_agent OUTBOX URL [wait]``: with the word it waits for a person's answer. It
+must not know that it is watched for losses, that its orchestrator is down, or that it will be killed: whatever it needs
+to go on after that, it asks its outbox.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -16,26 +18,28 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from orchclient import OrchestratorClient, Task, TaskStatus
+from orchclient import Answer, Clarification, OrchestratorClient, Task, TaskStatus
 
 LIMIT = 200_000
 SLICE = 4_000
 PRIMES_BELOW_LIMIT = 17_984
+WAITS = "wait"
+LOOK_S = 0.5
 KEY_FILES = ("publish.key", "keys/publish.key", "secrets/publish.key")
 
 
-def main(outbox: str, url: str) -> None:
+def main(outbox: str, url: str, wait: str = "") -> None:
     """Work, then stay until standard input ends; what is not delivered by then stays in the outbox."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     with OrchestratorClient("demo-agent", outbox=outbox, url=url) as client:
         _show_receipts(client)
-        primes = count_primes(client)
+        primes = count_primes(client, waits=wait == WAITS)
         failure = _failure_of(lambda: publish(client, primes))
         _say("worked", primes=primes, failure=failure)
         sys.stdin.read()
 
 
-def count_primes(client: OrchestratorClient) -> int:
+def count_primes(client: OrchestratorClient, *, waits: bool = False) -> int:
     """Count slice by slice, from where the task stands: an earlier process may have done a part of it, or all."""
     task = client.task("count-primes")
     stands = task.snapshot()
@@ -43,18 +47,18 @@ def count_primes(client: OrchestratorClient) -> int:
     _say("stands", checked=checked, primes=primes)
     if stands.status != TaskStatus.COMPLETED:
         with task:
-            primes = _count(task, checked, primes)
+            primes = _count(task, checked, primes, waits)
     return int(primes)
 
 
-def _count(task: Task, checked: int, primes: int) -> int:
+def _count(task: Task, checked: int, primes: int, waits: bool) -> int:
     while checked < LIMIT:
         primes += sum(map(_is_prime, range(checked, checked + SLICE)))
         checked += SLICE
         task.progress(100 * checked / LIMIT, f"Checked up to {checked}", checked=checked, primes=primes)
-    _ask_and_go_on(task)
+    published = str(primes) if _asked(task, waits) == "exact" else f"about {round(primes, -3)}"
     is_right = primes == PRIMES_BELOW_LIMIT
-    task.complete(None, {"tests_passed": int(is_right), "total_tests": 1}, {"primes": primes})
+    task.complete(None, {"tests_passed": int(is_right), "total_tests": 1}, {"primes": primes, "published": published})
     return primes
 
 
@@ -62,15 +66,29 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, isqrt(number) + 1))
 
 
-def _ask_and_go_on(task: Task) -> None:
+def _asked(task: Task, waits: bool) -> str:
+    """What a person wants; the recommended option when nobody says so."""
     question = task.ask(
         "Publish the exact count or a rounded one?",
         options=["exact", "rounded"],
         recommended="exact",
         key="rounding",
     )
-    withdraw = _acknowledged(question.withdraw)
-    withdraw("went on with the recommended option")
+    answer = _awaited(question) if waits else None
+    if answer is None:
+        withdraw = _acknowledged(question.withdraw)
+        withdraw("went on with the recommended option")
+    return (answer.text if answer is not None else None) or "exact"
+
+
+def _awaited(question: Clarification) -> Answer | None:
+    """The answer; None when standard input ends before: nobody is there any more."""
+    _say("asked", id=question.id)
+    while (answer := question.wait(LOOK_S)) is None:
+        if select.select([sys.stdin], [], [], 0)[0]:
+            return None
+    _say("answered", outcome=answer.outcome, text=answer.text)
+    return answer
 
 
 def publish(client: OrchestratorClient, primes: int) -> None:

@@ -6,13 +6,14 @@ Must not know the play, nor what the agent does.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -44,9 +45,14 @@ class Deadline:
         """Of a demo that began at a monotonic instant."""
         return cls(began + LONGEST_S)
 
+    @classmethod
+    def never(cls) -> Self:
+        """Of a wait for a person."""
+        return cls(math.inf)
+
     def left_s(self, awaited: str) -> float:
-        """Seconds to wait for something; raises ``DemoFailed`` when there are none."""
-        left = self.at - time.monotonic()
+        """Seconds to wait for something, a minute at most; raises ``DemoFailed`` when there are none."""
+        left = min(self.at - time.monotonic(), LONGEST_S)
         if left <= 0:
             raise DemoFailed(f"the demo gave up after {LONGEST_S:.0f} s, while it waited for {awaited}")
         return left
@@ -63,12 +69,12 @@ class Receipt:
 class Agent:
     """The agent, running as a process of its own, and everything that it said so far."""
 
-    def __init__(self, directory: Path, url: str, deadline: Deadline) -> None:
+    def __init__(self, directory: Path, url: str, deadline: Deadline, flags: Sequence[str] = ()) -> None:
         self.receipts: list[Receipt] = []
-        self._deadline = deadline
+        self.deadline = deadline
         self._awaited = ""
         self._log = directory / LOG
-        self._process = _started(directory, url, self._log)
+        self._process = _started(directory, url, self._log, flags)
         assert self._process.stdin
         assert self._process.stdout
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
@@ -87,9 +93,13 @@ class Agent:
         self._process.kill()
         self._hear_out("the agent to die", -signal.SIGKILL)
 
+    def let_go(self) -> None:
+        """Tell it that nobody waits for it any more."""
+        self._stdin.close()
+
     def end(self) -> None:
         """Let it end: it delivers what is left and exits."""
-        self._stdin.close()
+        self.let_go()
         self._hear_out("the agent to end", 0)
 
     def _hear_out(self, awaited: str, code: int) -> None:
@@ -98,7 +108,7 @@ class Agent:
             pass
         while self._process.returncode is None:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._deadline.left_s(awaited))
+                self._process.wait(self.deadline.left_s(awaited))
         if self._process.returncode != code:
             raise DemoFailed(f"the agent ended with exit code {self._process.returncode}: {_last_line(self._log)}")
 
@@ -112,7 +122,7 @@ class Agent:
                 yield said
 
     def _chunk(self) -> bytes:
-        while not select.select([self._stdout], [], [], self._deadline.left_s(self._awaited))[0]:
+        while not select.select([self._stdout], [], [], self.deadline.left_s(self._awaited))[0]:
             pass
         return os.read(self._stdout.fileno(), 65_536)
 
@@ -128,8 +138,8 @@ class Agent:
         self._stdout.close()
 
 
-def _started(directory: Path, url: str, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", AGENT, str(directory / OUTBOX), url]
+def _started(directory: Path, url: str, log: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", AGENT, str(directory / OUTBOX), url, *flags]
     with log.open("ab") as errors:
         return subprocess.Popen(  # noqa: S603 - this Python, and paths that were made here
             command,

@@ -19,6 +19,7 @@ _WORDS = {
     "task.status.v1": "status, progress",
     "clarification.requested.v1": "question",
     "clarification.withdrawn.v1": "question withdrawn",
+    "clarification.consumed.v1": "answer taken",
     "task.completed.v1": "completion",
     "error.escalated.v1": "call for help",
 }

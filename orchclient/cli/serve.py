@@ -69,7 +69,7 @@ def serve_command(
     \b
     Example: orchclient serve --db orchestrator.db --port 8765
     """
-    _require_extra()
+    require_extra()
     _refuse_password(ctx, db)
     ctx.obj = {**(ctx.obj or {}), "serve_db": db}
     if ctx.invoked_subcommand is not None:
@@ -195,7 +195,8 @@ def revoke_command(ctx: click.Context, which: str, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _require_extra() -> None:
+def require_extra() -> None:
+    """Raises ``ConfigError`` when what the orchestrator needs is not installed."""
     try:
         import alembic  # noqa: F401
         import flask  # noqa: F401

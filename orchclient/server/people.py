@@ -337,6 +337,11 @@ def event_text(session: Session, place: str) -> str | None:
     return session.scalars(wanted).one_or_none()
 
 
+def arrivals(session: Session) -> list[str]:
+    """The ids of all events that are held, in the order in which they came."""
+    return list(session.scalars(select(Event.id).order_by(Event.received_us, Event.source_id, Event.sequence)))
+
+
 def _place(text: str) -> tuple[int, int] | None:
     """The source's number and the sequence that a place is."""
     match = _PLACE.match(text)

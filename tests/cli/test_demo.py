@@ -218,7 +218,7 @@ def test_an_event_that_becomes_a_dead_letter_is_found_out(
 
 
 def test_a_planted_loss_is_found_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(demo, "_play", lambda stage: evolve(GOOD, arrived=["a1", "b1", "b2"]))
+    monkeypatch.setattr(demo, "_play", lambda *_: evolve(GOOD, arrived=["a1", "b1", "b2"]))
     code, found = exit_code_and_document(capsys)
     assert (code, found["ok"], found["lost"]) == (1, False, 1)
 
