@@ -37,13 +37,26 @@ _DB_VARIABLE = "ORCHCLIENT_SERVE_DB"
     show_default=True,
     help="On which port; 0: a free one.",
 )
-@click.option("--trusted-host", "trusted_hosts", multiple=True, metavar="NAME", help="A name it is reached by.")
 @click.option(
-    "--retention", type=Duration(), default="90d", show_default=True, help="Keep events so long; 30d at least."
+    "--trusted-host",
+    "trusted_hosts",
+    envvar="ORCHCLIENT_SERVE_TRUSTED_HOST",
+    multiple=True,
+    metavar="NAME",
+    help="A name it is reached by.",
+)
+@click.option(
+    "--retention",
+    envvar="ORCHCLIENT_SERVE_RETENTION",
+    type=Duration(),
+    default="90d",
+    show_default=True,
+    help="Keep events so long; 30d at least.",
 )
 @click.option(
     "--log",
     "log_form",
+    envvar="ORCHCLIENT_SERVE_LOG",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
@@ -75,8 +88,9 @@ def serve_command(
     if ctx.invoked_subcommand is not None:
         return ExitCode.DONE
     from orchclient.server import logs, serving
+    from orchclient.server.keeping import LEAST_RETENTION_S
 
-    if retention < serving.LEAST_RETENTION_S:
+    if retention < LEAST_RETENTION_S:
         raise ConfigError("--retention must be 30d at least: an agent may come back so late with what it sent already")
     logs.configure("json" if log_form == "json" else "text")
     orchestrator = _opened(db)

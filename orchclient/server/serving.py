@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,19 +15,15 @@ from waitress import create_server, wasyncore
 from orchclient.core.errors import ConfigError
 from orchclient.server import access
 from orchclient.server.app import create_app
-from orchclient.server.orchestrator import Orchestrator, StoreUnavailable, Unstorable
+from orchclient.server.keeping import Keeper
+from orchclient.server.orchestrator import Orchestrator
 from orchclient.server.reading import Limits
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-DAY_US: Final = 86_400 * 1_000_000
-LEAST_RETENTION_S: Final = 30 * 86_400
 _THREADS: Final = 48  # polls that wait hold one each, 32 at most; the others are for everything else
 _RECEIVE: Final = 262_144  # a batch in a few reads: each of them waits for the interpreter's lock
 _STOP_S: Final = 1.5
 _LOOK_S: Final = 0.2
-_EXPIRE_S: Final = 1.0
-_PRUNE_S: Final = 600.0
-_log = logging.getLogger("orchclient.server")
 
 
 @frozen
@@ -64,7 +59,7 @@ class Server:
         self._map: dict[int, Any] = {}
         self._server = _bound(app, self._listening, self._map)
         self._is_stopping = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="orchclient-keeper", daemon=True)
+        self._keeper = Keeper(orchestrator, self._listening.retention_s)
 
     @property
     def port(self) -> int:
@@ -102,35 +97,11 @@ class Server:
         for _ in range(3):  # the last answers leave
             wasyncore.loop(timeout=0, map=self._map, use_poll=True, count=1)
         wasyncore.close_all(self._map)
-        self._keeper.join(max(0.0, until - time.monotonic()))
+        self._keeper.stop(max(0.0, until - time.monotonic()))
 
     def _end_requests(self) -> None:
         self._orchestrator.bell.close()
         self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=_STOP_S)
-
-    def _keep(self) -> None:
-        """Settle what nobody answered in time, and forget what is old, until the end."""
-        prune_at = time.monotonic() + _EXPIRE_S
-        while not self._is_stopping.wait(_EXPIRE_S):
-            _tried(self._orchestrator.expire)
-            if self._listening.retention_s is not None and time.monotonic() >= prune_at:
-                _tried(self._prune)
-                prune_at = time.monotonic() + _PRUNE_S
-
-    def _prune(self) -> None:
-        older_than_us = self._orchestrator.now_us() - int((self._listening.retention_s or 0) * 1_000_000)
-        count = self._orchestrator.prune(older_than_us)
-        if count:
-            _log.info("forgot history beyond the retention", extra={"orch": {"rows": count}})
-
-
-def _tried(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except (StoreUnavailable, Unstorable) as error:
-        _log.warning("%s", error)
-    except Exception:  # noqa: BLE001  one bad turn must not end the keeper
-        _log.exception("housekeeping failed; it is tried again")
 
 
 def _refuse_open_doors(orchestrator: Orchestrator, host: str) -> None:
