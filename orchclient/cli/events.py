@@ -13,7 +13,7 @@ from orchclient.cli.choosing import check_sinks, sink_option
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
-from orchclient.core.message import message_of
+from orchclient.core.event_message import message_of
 from orchclient.core.plain_message import plain_text
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock

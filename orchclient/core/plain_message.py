@@ -10,9 +10,9 @@ def plain_text(message: Message) -> str:
     lines = [message.headline]
     for text in message.lines:
         lines += ["", *text.split("\n")]
+    if message.links:
+        lines += ["", *(f"{link.label}: {link.url}" for link in message.links)]
     if message.facts:
         width = max(len(fact.name) for fact in message.facts)
         lines += ["", *(f"{fact.name.ljust(width)}  {fact.value}" for fact in message.facts)]
-    if message.links:
-        lines += ["", *(f"{link.label}: {link.url}" for link in message.links)]
     return "\n".join([*lines, "", message.footer]) if message.footer else "\n".join(lines)

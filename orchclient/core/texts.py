@@ -63,6 +63,16 @@ def fitted(text: str, most: int, escape: Escape = as_is) -> str:
     return cut if units(cut) <= most else escape(text[: max(most // 8, 0)])[:most]
 
 
+def brief(text: str, most: int) -> str:
+    """The beginning of a line in at most ``most`` UTF-16 units; the whole stands elsewhere."""
+    if units(text) <= most:
+        return text
+    cut = text[: most - 1]
+    while units(cut) >= most:
+        cut = cut[:-1]
+    return cut.rstrip() + "…"
+
+
 def _beginning(text: str, count: int, escape: Escape) -> str:
     return f"{escape(text[:count].rstrip())}… (+{len(text) - count:,} characters)"
 

@@ -15,8 +15,9 @@ from attrs import define, evolve, field, frozen
 from orchclient.core.batching import BatchLimit
 from orchclient.core.doubt import Doubt
 from orchclient.core.errors import ConfigError
+from orchclient.core.event_message import message_of
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.core.message import Kind, Message, digest, message_of, possibly_repeated
+from orchclient.core.message import Kind, Message, digest, possibly_repeated
 from orchclient.core.noise import STEP, THREADLESS, NoiseRules, thread_topic
 from orchclient.core.policy import Action, Verdict, all_delivered, bounded_wait_s, without_secrets
 from orchclient.core.telling import Remedy, Told

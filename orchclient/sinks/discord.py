@@ -26,6 +26,7 @@ HOSTS: Final = frozenset({"discord.com", "discordapp.com", "canary.discord.com",
 PATH: Final = r"/api/(?:v\d{1,2}/)?webhooks/\d{1,25}/[\w-]{1,200}"
 
 CONTENT: Final = 2_000
+FIRST_LINE: Final = 600
 TITLE: Final = 256
 DESCRIPTION: Final = 4_096
 FIELDS: Final = 25
@@ -192,13 +193,18 @@ def escaped(text: str) -> str:
 
 
 def payload(message: Message, *, plain: bool = False) -> dict[str, Any]:
-    """The body of a webhook message. Nobody is mentioned, whatever the text says."""
+    """The body of a webhook message. Nobody is mentioned, whatever the text says.
+
+    The first line stands above the embed where a device is to sound: a phone shows nothing of an embed in its notice.
+    """
     shown: dict[str, Any] = {"allowed_mentions": NO_MENTIONS}
     if message.is_silent:
         shown["flags"] = SUPPRESS_NOTIFICATIONS
     if plain:
         return {**shown, "content": _plain_content(message)}
-    return {**shown, "embeds": [_embed(message)]}
+    if message.is_silent:
+        return {**shown, "embeds": [_embed(message)]}
+    return {**shown, "content": fitted(message.headline, FIRST_LINE, escaped), "embeds": [_embed(message, "")]}
 
 
 def _plain_content(message: Message) -> str:
@@ -206,13 +212,15 @@ def _plain_content(message: Message) -> str:
     return fitted("\n".join([message.headline, *message.lines, *facts]), CONTENT, escaped)
 
 
-def _embed(message: Message) -> dict[str, Any]:
-    embed: dict[str, Any] = {"title": fitted(message.headline, TITLE, escaped), "color": message.colour}
-    if message.links:
+def _embed(message: Message, title: str | None = None) -> dict[str, Any]:
+    title = fitted(message.headline, TITLE, escaped) if title is None else title
+    embed: dict[str, Any] = {"title": title} if title else {}
+    embed["color"] = message.colour
+    if message.links and title:
         embed["url"] = message.links[0].url
     if message.time:
         embed["timestamp"] = message.time
-    left = TOTAL - units(embed["title"])
+    left = TOTAL - units(title)
     if message.footer:
         embed["footer"] = {"text": fitted(message.footer, min(FOOTER, 128))}
         left -= units(embed["footer"]["text"])

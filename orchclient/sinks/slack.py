@@ -171,17 +171,16 @@ _UNTOUCHED: Final[Mapping[str, Any]] = {"unfurl_links": False, "unfurl_media": F
 def _blocks(message: Message) -> list[dict[str, Any]]:
     header = {"type": "header", "text": _plain(message.headline, HEADER)}
     footer = " · ".join(part for part in (message.footer, message.time) if part)
-    ends: list[dict[str, Any]] = []
+    acts: list[dict[str, Any]] = []
     rows = (f"<{escaped(link.url)}|{escaped(link.label)}>" for link in message.links[:LINKS_SHOWN])
     links = joined(rows, SECTION)
     if links:
-        ends.append({"type": "section", "text": {"type": "mrkdwn", "text": links, "verbatim": True}})
-    if footer:
-        ends.append({"type": "context", "elements": [_plain(footer, 256)]})
-    left = ALL_BLOCKS - _size([header, *ends])
+        acts.append({"type": "section", "text": {"type": "mrkdwn", "text": links, "verbatim": True}})
+    ends = [{"type": "context", "elements": [_plain(footer, 256)]}] if footer else []
+    left = ALL_BLOCKS - _size([header, *acts, *ends])
     facts = _facts(message, left // 2)
-    left -= _size(facts)
-    return [header, *_sections(message, left)[: BLOCKS - 1 - len(facts) - len(ends)], *facts, *ends]
+    sections = _sections(message, left - _size(facts))
+    return [header, *sections[: BLOCKS - 1 - len(acts) - len(facts) - len(ends)], *acts, *facts, *ends]
 
 
 def _sections(message: Message, left: int) -> list[dict[str, Any]]:

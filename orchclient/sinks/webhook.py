@@ -19,9 +19,10 @@ from typing import Any, Final
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.errors import ConfigError
+from orchclient.core.event_message import message_of
 from orchclient.core.events import NotificationPriority
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
-from orchclient.core.message import PREFIX, PRIORITIES, message_of
+from orchclient.core.message import PREFIX, PRIORITIES
 from orchclient.core.policy import Verdict, all_delivered, decide
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.sinks.address import must_be_public, target_of

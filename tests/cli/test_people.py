@@ -46,7 +46,7 @@ def test_show_prints_the_message_that_people_are_told(make_client: MakeClient, o
     asked = make_client(mode="offline").request_clarification("t", ["Which \x1b[31mone?"])
     command = Command(outbox_path)
     shown = command("show", asked.id, ORCHCLIENT_PUBLIC_URL="https://answers.example")
-    assert "agent-1 asks 1 question about t: an answer is needed" in shown.out
+    assert "agent-1 asks about t, an answer is needed: " in shown.out
     assert f"Answer here: https://answers.example/q/{asked.id}" in shown.out
     assert "\x1b" not in shown.out
-    assert "asks 1 question" in command.json("show", asked.id)["message"]
+    assert "asks about t" in command.json("show", asked.id)["message"]

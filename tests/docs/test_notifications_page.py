@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchclient.core.message import Kind, digest, message_of, trial
+from orchclient.core.event_message import message_of
+from orchclient.core.message import Kind, digest, trial
 from orchclient.core.plain_message import plain_text
-from tests.sinks.events import ERROR, KINDS, PUBLIC, QUESTION, STATUS
+from tests.sinks.events import ERROR, KINDS, ONE_QUESTION, PUBLIC, QUESTION, STATUS
 
 PAGE = Path(__file__).parents[2] / "docs" / "notifications.md"
 SHOWN = dict(re.findall(r"^```text (\S+)\n(.*?)\n```$", PAGE.read_text(), re.M | re.S))
@@ -19,7 +20,11 @@ def rendered() -> dict[str, str]:
     """Every kind by its name, and two that are told of several events."""
     told = {kind: message_of(event, PUBLIC) for kind, event in KINDS.items()}
     held = [message for event in (STATUS, QUESTION) if (message := message_of(event, PUBLIC))]
-    told |= {"after-an-outage": message_of(STATUS, count=120), "counted-error": message_of(ERROR, count=14)}
+    told["one-question"] = message_of(ONE_QUESTION, PUBLIC)
+    told |= {
+        "after-an-outage": message_of(STATUS, PUBLIC, count=120),
+        "counted-error": message_of(ERROR, PUBLIC, count=14),
+    }
     told |= {"digest": digest(held), "test": trial()}
     return {name: plain_text(message) for name, message in told.items() if message}
 

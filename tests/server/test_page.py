@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from orchclient.core.message import message_of
+from orchclient.core.event_message import message_of
 from orchclient.server import access
 from orchclient.server.app import create_app
 from orchclient.server.orchestrator import Orchestrator

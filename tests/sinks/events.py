@@ -57,6 +57,10 @@ QUESTION = event_of(
     },
     priority="high",
 )
+ONE_QUESTION = {
+    **QUESTION,
+    "data": {**QUESTION["data"], "questions": QUESTION["data"]["questions"][:1], "priority": "critical"},
+}
 COMPLETION = event_of(
     "task.completed.v1",
     {
@@ -91,8 +95,8 @@ REMINDER = event_of(
             "type": "dev.orchclient.clarification.requested.v1",
             "data": {"questions": [{"id": "q1", "text": "Which database shall the new service use?"}]},
         },
-        "number": 2,
-        "waited_s": 3700,
+        "number": 3,
+        "waited_s": 18_060,
         "escalated": True,
     },
     priority="high",

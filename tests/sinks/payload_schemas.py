@@ -33,7 +33,7 @@ DISCORD = _object(
         "type": "array",
         "maxItems": 10,
         "items": _object(
-            ["title", "color"],
+            ["color"],
             title=_text(256),
             description=_text(4096),
             url=WEB,
@@ -113,7 +113,9 @@ def discord_complaints(body: bytes) -> list[str]:
         counted = [embed.get("title", ""), embed.get("description", ""), embed.get("footer", {}).get("text", "")]
         counted += [text for each in embed.get("fields", ()) for text in (each["name"], each["value"])]
         total += sum(map(utf16, counted))
-        found += ["longer in UTF-16"] * (utf16(embed.get("description", "")) > 4096 or utf16(embed["title"]) > 256)
+        long = utf16(embed.get("description", "")) > 4096 or utf16(embed.get("title", "")) > 256
+        found += ["longer in UTF-16"] * long
+        found += ["no first line"] * (not payload.get("content") and not embed.get("title"))
     found += [f"{total} characters in all embeds"] * (total > 6000)
     found += ["longer content in UTF-16"] * (utf16(payload.get("content", "")) > 2000)
     found += ["neither content nor embeds"] * (not payload.get("content") and not payload.get("embeds"))

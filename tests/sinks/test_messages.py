@@ -8,23 +8,28 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from orchclient.core.message import (
-    Kind,
-    Message,
-    NotificationPriority,
-    digest,
-    message_of,
-    possibly_repeated,
-    trial,
-    web_address,
-)
+from orchclient.core.event_message import message_of
+from orchclient.core.events import NotificationPriority
+from orchclient.core.message import Kind, Message, digest, possibly_repeated, trial, web_address
 from orchclient.core.secret import Secret
 from orchclient.core.texts import fitted, line, seen, units
 from orchclient.sinks import discord, slack
 from orchclient.sinks.discord import DiscordSink
 from orchclient.sinks.slack import SlackSink
 from tests.properties.profiles import PURE
-from tests.sinks.events import COMPLETION, ERROR, KINDS, NASTY, PUBLIC, QUESTION, STATUS, any_events, any_text
+from tests.sinks.events import (
+    COMPLETION,
+    ERROR,
+    KINDS,
+    NASTY,
+    ONE_QUESTION,
+    PUBLIC,
+    QUESTION,
+    REMINDER,
+    STATUS,
+    any_events,
+    any_text,
+)
 from tests.sinks.payload_schemas import discord_complaints, slack_complaints
 
 DISCORD = DiscordSink(Secret("https://discord.com/api/webhooks/123456789012345678/" + "t" * 68))
@@ -102,6 +107,42 @@ def test_a_question_tells_options_deadline_and_what_happens_without_an_answer() 
     assert message.links[0].url == f"{PUBLIC}/q/{QUESTION['id']}"
 
 
+def test_one_question_stands_in_the_first_line_and_is_not_said_twice() -> None:
+    message = message_of(ONE_QUESTION)
+    assert message is not None
+    asked = "Which database shall the new service use?"
+    assert message.headline == f"🔴 ❓ backend-1 asks about task-42, answer by 2026-11-26 14:00 UTC: {asked}"
+    assert message.lines[0].startswith("• PostgreSQL 16")
+    long = {**ONE_QUESTION, "data": {**ONE_QUESTION["data"], "questions": [{"text": "why " * 50 + "not?"}]}}
+    message = message_of(long)
+    assert message is not None
+    assert message.title.endswith("why…")
+    assert message.lines[0].endswith("not?")
+
+
+def test_a_reminder_says_again_what_is_asked_and_by_which_page_to_act() -> None:
+    error = {"error_type": "network", "error_message": "no route"}
+    for type_, said, page in (
+        ("clarification.requested.v1", "has waited 5 h for an answer about task-42: Which", "/q/"),
+        ("task.completed.v1", "has waited 5 h for a review of task-42", "/r/"),
+        ("error.escalated.v1", "has needed help with task-42 for 5 h: network: no route", "/error?task=task-42&id="),
+        ("something.else.v9", "has waited 5 h for somebody to look at task-42", "/task?id=task-42"),
+    ):
+        about = {**REMINDER["data"]["about"], "type": f"dev.orchclient.{type_}"}
+        about["data"] = about["data"] if "requested" in type_ else error if "error" in type_ else {}
+        message = message_of({**REMINDER, "data": {**REMINDER["data"], "about": about}}, PUBLIC)
+        assert message is not None
+        assert said in message.title
+        assert page in message.links[0].url
+        assert complaints(message) == []
+
+
+def test_a_task_whose_name_is_no_word_is_linked_to_all_the_same() -> None:
+    message = message_of({**STATUS, "subject": 'a b/ü?&"\ud800'}, PUBLIC)
+    assert message is not None
+    assert message.links[0].url == f"{PUBLIC}/task?id=a%20b%2F%C3%BC%3F%26%22%3F"
+
+
 def test_without_a_public_url_nothing_is_linked_to() -> None:
     message = message_of(QUESTION)
     assert message is not None
@@ -127,7 +168,7 @@ def test_what_is_left_out_is_counted() -> None:
 def test_a_completion_tells_quality_tests_pull_request_and_that_a_review_is_wanted() -> None:
     message = message_of(COMPLETION, PUBLIC)
     assert message is not None
-    assert message.title == "backend-1 completed task-42, quality 86 of 100: a review is wanted"
+    assert message.title == "backend-1 completed task-42, quality 86 of 100, 2 tests failed: a review is wanted"
     facts = {fact.name: fact.value for fact in message.facts}
     assert facts["Tests"] == "40 passed, 2 failed of 42"
     assert facts["Artifacts (2)"] == "report, coverage"
@@ -137,7 +178,9 @@ def test_a_completion_tells_quality_tests_pull_request_and_that_a_review_is_want
 def test_an_error_tells_its_priority_attempts_context_and_how_often_it_came() -> None:
     message = message_of(ERROR, count=14)
     assert message is not None
-    assert message.title.endswith("failed on task-42: database_connection (14 times): help is needed now")
+    said = "could not connect to db-1:5432 after 3 attempts"
+    assert message.title == f"backend-1 needs help now, task-42 failed: database_connection (14 times): {said}"
+    assert message.lines == ()  # it stands in the first line, whole
     facts = {fact.name: fact.value for fact in message.facts}
     assert (facts["Priority"], facts["Recovery attempts"], facts["host"]) == ("critical", "3", "db-1")
     assert facts["Traceback"].startswith("left out here (")
@@ -153,7 +196,8 @@ def test_a_digest_has_the_highest_priority_of_what_it_holds() -> None:
     held = [message for event in (STATUS, QUESTION) if (message := message_of(event, PUBLIC))]
     told = digest(held, left_out=3)
     assert (told.kind, told.priority) == (Kind.DIGEST, NotificationPriority.HIGH)
-    assert told.title == "While it was quiet: 5 messages"
+    assert told.title == "While it was quiet: 5 messages, 1 to act on"
+    assert told.lines[0].startswith("1. 🟠 ❓")  # what asks somebody goes first
     assert told.links[0].url.endswith(f"/q/{QUESTION['id']}")
     assert complaints(told) == []
 

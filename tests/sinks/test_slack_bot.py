@@ -12,8 +12,9 @@ import pytest
 
 from orchclient import config
 from orchclient.core.errors import ConfigError
+from orchclient.core.event_message import message_of
 from orchclient.core.http import HttpReply, NoReply
-from orchclient.core.message import message_of, trial
+from orchclient.core.message import trial
 from orchclient.core.policy import Action
 from orchclient.core.secret import KnownSecrets, Secret
 from orchclient.core.telling import Remedy, Told

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from orchclient.core.event_message import message_of
 from orchclient.core.http import HttpReply, HttpRequest, NoReply
-from orchclient.core.message import message_of
 from orchclient.core.policy import Action
 from orchclient.core.secret import Secret
 from orchclient.core.telling import Remedy
