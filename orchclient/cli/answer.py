@@ -15,6 +15,7 @@ from typing import Any
 import click
 from attrs import frozen
 
+from orchclient.cli import completion
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, printable
 from orchclient.core.envelope import TYPE_PREFIX
@@ -46,7 +47,7 @@ class Asked:
 
 
 @click.command("answer")
-@click.argument("request_id", required=False, metavar="[ID]")
+@click.argument("request_id", required=False, metavar="[ID]", shell_complete=completion.requests)
 @click.argument("answers", nargs=-1, metavar="[ANSWER]...")
 @click.option("--approve", "outcome", flag_value="approved", help="Yes, as it stands.")
 @click.option("--changes", "outcome", flag_value="changes_requested", help="Yes, with the changes in --comment.")

@@ -9,13 +9,18 @@ from __future__ import annotations
 import sys
 import traceback
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from orchclient import __version__
+from orchclient.cli import colour
+from orchclient.cli.groups import Group
 from orchclient.cli.output import ExitCode, json_document
 from orchclient.core.errors import ConfigError, OrchClientError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "demo": ("orchclient.cli.demo", "Show the whole thing at work on this machine, in a few seconds."),
@@ -35,11 +40,12 @@ _COMMANDS = {
     "mcp": ("orchclient.cli.mcp", "Serve the verbs as tools to an agent host (MCP, over stdio)."),
     "serve": ("orchclient.cli.serve", "Run an orchestrator on this machine, and make its tokens."),
     "config": ("orchclient.cli.config", "What is configured, and where each value came from."),
-    "doctor": ("orchclient.cli.doctor", "Check the outbox, its file and the destinations."),
+    "doctor": ("orchclient.cli.doctor", "Check everything; each finding comes with its cure."),
+    "completion": ("orchclient.cli.completion", "Print the script that makes a shell complete all this."),
 }
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -59,17 +65,13 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion for a name that is none."""
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table, so that a TAB imports nothing; options as click does."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        from click.shell_completion import CompletionItem
 
-            near = get_close_matches(args[0], _COMMANDS, 1)
-            hint = f" Did you mean {near[0]}?" if near else f" Commands: {', '.join(_COMMANDS)}."
-            raise click.UsageError(f"no command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
+        return [CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)]
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -78,7 +80,14 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     import platform
     import sqlite3
 
-    click.echo(f"orchclient {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    from orchclient.cli.opening import outbox_path, settings_of
+
+    versions = f"orchclient {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    try:
+        where = str(outbox_path(settings_of(ctx)))
+    except ConfigError as error:
+        where = f"unknown: {error}"
+    click.echo(f"{versions}\nOutbox {where}")
     ctx.exit()
 
 
@@ -86,11 +95,20 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
-Exit codes: 0 done, 1 error, 2 wrong usage or setting, 3 events still pending, 4 events became dead,
-5 outbox busy, 6 credentials refused, 130 interrupted.""",
+Exit codes: 0 done, 1 error, 2 wrong usage or setting, 3 events still pending or a question still open,
+4 events became dead, 5 outbox busy, 6 credentials refused, 7 people decided otherwise, 8 a deadline
+has passed, 130 interrupted. Durations: 90, 90s, 15m, 2h, 7d. An id may be shortened to any unique beginning.""",
 )
 @click.option("--db", type=click.Path(), metavar="PATH", help="The outbox file (default: ORCHCLIENT_DB).")
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE", help="A TOML file with settings.")
+@click.option(
+    "--color",
+    "colour_",
+    type=click.Choice(colour.CHOICES),
+    default="auto",
+    help="When there is colour.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log lines on stderr.")
 @click.option(
     "--version",
     is_flag=True,
@@ -100,12 +118,17 @@ Exit codes: 0 done, 1 error, 2 wrong usage or setting, 3 events still pending, 4
     help="Show versions.",
 )
 @click.pass_context
-def cli(ctx: click.Context, db: str | None, config_file: str | None) -> None:
+def cli(ctx: click.Context, db: str | None, config_file: str | None, colour_: str, verbose: bool) -> None:
     """Durable messages from an agent to its orchestrator and to people.
 
     Agents record into a local outbox; these commands look into it, deliver it and repair it.
     """
     ctx.obj = {"db": db, "config_file": config_file}
+    ctx.color = colour.wanted(colour_)
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def run(args: list[str] | None = None) -> NoReturn:

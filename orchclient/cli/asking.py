@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from orchclient.cli import completion
 from orchclient.cli.agent import agent_option, flush_option, speaking, tell
 from orchclient.cli.duration import Until
 from orchclient.cli.given import json_value, members
@@ -17,7 +18,7 @@ from orchclient.core.events import NotificationPriority
 
 
 @click.command("ask")
-@click.argument("task", metavar="TASK")
+@click.argument("task", metavar="TASK", shell_complete=completion.tasks)
 @click.argument("questions", nargs=-1, metavar="QUESTION...")
 @click.option("--option", "options", multiple=True, metavar="TEXT", help="An answer to choose; may be repeated.")
 @click.option("--recommended", metavar="TEXT", help="The option that you would take.")

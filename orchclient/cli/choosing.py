@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from orchclient.cli import completion
 from orchclient.cli.output import printable
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import cursors, leadership, listing
@@ -21,12 +22,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def sink_option(help_text: str) -> Callable[[Function], Function]:
     """``--to NAME``, once."""
-    return click.option("--to", "sink", metavar="NAME", help=help_text)
+    return click.option("--to", "sink", metavar="NAME", help=help_text, shell_complete=completion.destinations)
 
 
 def sinks_option(help_text: str) -> Callable[[Function], Function]:
     """``--to NAME``, repeatable."""
-    return click.option("--to", "sinks", metavar="NAME", multiple=True, help=help_text)
+    return click.option(
+        "--to", "sinks", metavar="NAME", multiple=True, help=help_text, shell_complete=completion.destinations
+    )
 
 
 def check_sinks(names: Collection[str], station: Station) -> None:

@@ -11,6 +11,7 @@ import click
 
 from orchclient import config
 from orchclient.cli.config_file import PAGE, SPOKEN
+from orchclient.cli.groups import Group
 from orchclient.cli.opening import json_option, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, printable, room, table
 from orchclient.core.errors import ConfigError, OrchClientError
@@ -24,7 +25,7 @@ _OTHERS = ("CONFIG", "SERVE_DB", "SERVE_HOST", "SERVE_PORT", "COMPLETE")
 """Names behind the prefix that are no settings of a client."""
 
 
-@click.group("config", invoke_without_command=True)
+@click.group("config", cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def config_command(ctx: click.Context, as_json: bool) -> int | None:

@@ -11,6 +11,7 @@ from attrs import asdict
 from orchclient import config
 from orchclient.cli import losses
 from orchclient.cli.ailing import delivery, wal
+from orchclient.cli.colour import styled
 from orchclient.cli.config import strangers
 from orchclient.cli.finding import Finding, of
 from orchclient.cli.opening import json_option, look_into, outbox_path, settings_of
@@ -50,8 +51,9 @@ def doctor_command(ctx: click.Context, send_test: bool, strict: bool, as_json: b
 
 
 def _line(finding: Finding) -> str:
-    mark = {"ok": "ok       ", "warning": "WARNING  ", "problem": "PROBLEM  "}[finding.level]
-    return mark + printable(finding.what) + (f"\n         {printable(finding.cure)}" if finding.cure else "")
+    word = "ok" if finding.level == "ok" else finding.level.upper()
+    cure = f"\n{'':9}{printable(finding.cure)}" if finding.cure else ""
+    return styled(word, f"{word:9}") + printable(finding.what) + cure
 
 
 def _found(ctx: click.Context, send_test: bool) -> Iterator[Finding]:

@@ -9,9 +9,11 @@ from typing import Any
 import click
 from attrs import asdict
 
+from orchclient.cli import completion
 from orchclient.cli.choosing import check_sinks, sink_option
+from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
-from orchclient.cli.output import ExitCode, age, emit, plural, printable, room, table
+from orchclient.cli.output import ExitCode, age, cut, emit, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.event_message import message_of
 from orchclient.core.plain_message import plain_text
@@ -27,18 +29,28 @@ from orchclient.outbox.listing import Fate, Listed
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(listing.STATES), help="Only these; may be repeated."
 )
-@click.option("--task", metavar="ID", help="Only one task.")
+@click.option("--task", metavar="ID", help="Only one task.", shell_complete=completion.tasks)
 @sink_option("Only what goes to one destination.")
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as task.status; repeatable.")
+@click.option("--since", type=Since(), metavar="WHEN", help="Recorded since then: 2h, 3d, or 2026-11-25T03:00.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="At most so many.")
 @json_option
 @click.pass_context
 def list_command(
-    ctx: click.Context, states: tuple[str, ...], task: str | None, sink: str | None, limit: int, as_json: bool
+    ctx: click.Context,
+    states: tuple[str, ...],
+    task: str | None,
+    sink: str | None,
+    types: tuple[str, ...],
+    since: int | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
-    """Recorded events, newest first.
+    """Recorded events, newest first. An id may be shortened to any unique beginning, as the commands take it.
 
     \b
-    Example: orchclient list --state dead --to orchestrator
+    Examples: orchclient list --state dead --to orchestrator
+              orchclient list --task build-42 --type error.escalated --since 2h
     """
     settings = settings_of(ctx)
     station = open_existing(settings)
@@ -51,7 +63,11 @@ def list_command(
         if states == (listing.EXPIRED,):
             _list_expired(station.query(lambda con: list(islice(gaps.expired(con, sink), limit))), as_json=as_json)
             return
-        found = station.query(lambda con: listing.events(con, limit=limit, task=task, states=states, sink=sink))
+        found = station.query(
+            lambda con: listing.events(
+                con, limit=limit, task=task, states=states, sink=sink, types=types, since_us=since
+            )
+        )
     finally:
         station.close(0)
     document = {"ok": True, "exists": True, "events": [_document(each) for each in found]}
@@ -99,13 +115,13 @@ def _table(found: list[Listed], states: tuple[str, ...], sink: str | None) -> st
         )
         for each in found
     ]
-    return table(("ID", "AGE", "STATE", "TYPE", "TASK"), rows, right=(1,))
+    return table(("ID", "AGE", "STATE", "TYPE", "TASK"), rows, right=(1,), states=(2,))
 
 
 def _dead_table(found: list[Listed], sink: str | None, shown: int) -> str:
     """One line for each destination that refused an event; the reason last, since it is cut where the terminal ends."""
     rows = [
-        (each.entry.id[:shown], _cut(each.entry.task, 20), name, str(fate.attempts), fate.reason)
+        (each.entry.id[:shown], cut(printable(each.entry.task), 20), name, str(fate.attempts), fate.reason)
         for each in found
         for name, fate in each.fates.items()
         if fate.state == "dead" and sink in (None, name)
@@ -117,10 +133,6 @@ def _dead_table(found: list[Listed], sink: str | None, shown: int) -> str:
 _DEAD_HINTS = """\
 Look at one: orchclient show ID   Send it again: orchclient retry ID
 Give up old ones: orchclient prune --dead"""
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _document(each: Listed) -> dict[str, Any]:
@@ -143,7 +155,7 @@ def _fate_document(fate: Fate) -> dict[str, Any]:
 
 
 @click.command("show")
-@click.argument("event_id")
+@click.argument("event_id", metavar="ID", shell_complete=completion.events)
 @json_option
 @click.pass_context
 def show_command(ctx: click.Context, event_id: str, as_json: bool) -> int:

@@ -15,6 +15,7 @@ import click
 from attrs import asdict
 
 from orchclient import config, destinations
+from orchclient.cli import completion
 from orchclient.cli.choosing import deliverer, refuse_unknown, sinks_option
 from orchclient.cli.dry_run import Due, due
 from orchclient.cli.duration import Duration
@@ -31,7 +32,7 @@ from orchclient.station import Station
 
 @click.command("flush")
 @sinks_option("Only this destination; may be repeated.")
-@click.option("--task", metavar="ID", help="Wait for the events of one task only.")
+@click.option("--task", metavar="ID", help="Wait for the events of one task only.", shell_complete=completion.tasks)
 @click.option("--timeout", type=Duration(), default="30s", show_default=True, help="Wait at most so long.")
 @click.option("--no-wait", "is_impatient", is_flag=True, help="Exit 5 when another process delivers, and do nothing.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Say what would be sent, and send nothing.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 import click
+
+from orchclient.cli.colour import styled
 
 
 class ExitCode(IntEnum):
@@ -31,11 +34,13 @@ def json_document(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Columns two spaces apart, numbers to the right; the last column is cut where the terminal ends."""
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), states: Sequence[int] = ()
+) -> str:
+    """Columns two spaces apart, numbers to the right, states in their colour; cut where the terminal ends."""
     lines = [list(map(printable, row)) for row in (headers, *rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(headers))]
-    return "\n".join(_line(line, widths, right, room()) for line in lines)
+    widths = [max(columns(line[n]) for line in lines) for n in range(len(headers))]
+    return "\n".join(_line(line, widths, right, states) for line in lines)
 
 
 def room() -> int:
@@ -43,17 +48,50 @@ def room() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], columns: int) -> str:
-    aligned = [
-        cell.rjust(width) if n in right else cell.ljust(width)
-        for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    text = "  ".join(aligned).rstrip()
-    return text if len(text) <= columns else text[: columns - 1] + "…"
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[int], states: Sequence[int]) -> str:
+    left, parts = room(), []
+    for n, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - columns(cell))
+        is_last = n == len(cells) - 1
+        padded = cell if is_last else space + cell if n in right else cell + space
+        shown = cut(padded, left)
+        parts.append(styled(cell, shown) if n in states and cell in shown else shown)
+        left -= columns(padded) + 2
+        if left <= 0:
+            break
+    return "  ".join(parts).rstrip()
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut(text: str, most: int) -> str:
+    """A text in so many columns, with a mark where it was cut."""
+    if columns(text) <= most:
+        return text
+    kept, left = [], most - 1
+    for char in text:
+        left -= _columns_of(char)
+        if left < 0:
+            break
+        kept.append(char)
+    return "".join(kept) + "…" if most > 0 else ""
 
 
 def printable(text: str, keep: str = "") -> str:
     """Text of an agent or a server without what could steer a terminal, but for characters that are to stay."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char in keep else "�" for char in text)
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import click
 from attrs import frozen
 
+from orchclient.cli import completion
 from orchclient.cli.choosing import check_sinks, chosen_events, what_follows
 from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
@@ -29,10 +30,10 @@ class Reach:
 
 
 @click.command("resend")
-@click.argument("event_ids", nargs=-1, metavar="[ID]...")
+@click.argument("event_ids", nargs=-1, metavar="[ID]...", shell_complete=completion.events)
 @click.option("--to", "sink", metavar="NAME", required=True, help="The destination that gets them again.")
 @click.option("--since", type=Since(), metavar="WHEN", help="Recorded since then: 2h, 3d, or 2026-11-25T03:00.")
-@click.option("--task", metavar="ID", help="Only events of one task.")
+@click.option("--task", metavar="ID", help="Only events of one task.", shell_complete=completion.tasks)
 @json_option
 @click.pass_context
 def resend_command(

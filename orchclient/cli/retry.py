@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from attrs import asdict, frozen
 
+from orchclient.cli import completion
 from orchclient.cli.choosing import chosen_events, chosen_sinks, sink_option, what_follows
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, plural, printable
@@ -39,10 +40,10 @@ class Selection:
 
 
 @click.command("retry")
-@click.argument("event_ids", nargs=-1, metavar="[ID]...")
+@click.argument("event_ids", nargs=-1, metavar="[ID]...", shell_complete=completion.events)
 @click.option("--all", "is_all", is_flag=True, help="Every dead letter.")
 @sink_option("Only those of one destination.")
-@click.option("--task", metavar="ID", help="Only those of one task.")
+@click.option("--task", metavar="ID", help="Only those of one task.", shell_complete=completion.tasks)
 @json_option
 @click.pass_context
 def retry_command(

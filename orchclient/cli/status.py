@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from datetime import datetime
 from typing import Any
 
@@ -28,10 +30,19 @@ from orchclient.reporting import OutboxReport, SinkReport, whole_report
     "--max-age", type=Duration(), default="5m", show_default=True, help="With --check: how long an event may wait."
 )
 @click.option("--max-pending", type=click.IntRange(0), metavar="N", help="With --check: how many events may wait.")
+@click.option(
+    "--watch",
+    "every_s",
+    is_flag=False,
+    flag_value="2s",
+    type=Duration(),
+    metavar="[=DURATION]",
+    help="Look again and again, every two seconds or so; Ctrl-C ends it.",
+)
 @json_option
 @click.pass_context
 def status_command(
-    ctx: click.Context, is_check: bool, max_age: float, max_pending: int | None, as_json: bool
+    ctx: click.Context, is_check: bool, max_age: float, max_pending: int | None, every_s: float | None, as_json: bool
 ) -> ExitCode:
     """What waits, what was delivered, what is dead, and why.
 
@@ -39,15 +50,42 @@ def status_command(
     waits for longer than --max-age, and events that wait while nobody delivers are each a line, and exit code 1.
 
     \b
-    Examples: orchclient status --json
+    Examples: orchclient status
+              orchclient status --watch=5s
               orchclient status --check --max-age 15m --max-pending 10000
     """
     settings = settings_of(ctx)
+    if every_s is not None:
+        if is_check or as_json:
+            raise click.UsageError("--watch goes with neither --check nor --json: those end", ctx)
+        return _watched(settings, max(every_s, LEAST_S))
+    return _looked(settings, Thresholds(max_age, max_pending) if is_check else None, as_json=as_json)
+
+
+LEAST_S = 0.1
+
+
+def _watched(settings: config.Settings, every_s: float) -> ExitCode:
+    """Until somebody has enough. On a terminal each look takes the place of the one before."""
+    try:
+        while True:
+            if sys.stdout.isatty():
+                click.echo("\x1b[H\x1b[2J\x1b[3J", nl=False)
+            click.echo(f"{datetime.now().astimezone():%H:%M:%S}, every {every_s:g} s\n")
+            _looked(settings, None, as_json=False)
+            if not sys.stdout.isatty():
+                click.echo("")
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def _looked(settings: config.Settings, thresholds: Thresholds | None, *, as_json: bool) -> ExitCode:
     outbox = look_into(settings)
     if outbox is None:
         path = str(outbox_path(settings))
         text = f"No outbox yet at {path}: nothing was recorded on this host."
-        found: dict[str, Any] = {"findings": []} if is_check else {}
+        found: dict[str, Any] = {} if thresholds is None else {"findings": []}
         emit({"ok": True, "exists": False, "path": path, **found}, text, as_json=as_json)
         return ExitCode.DONE
     try:
@@ -55,8 +93,8 @@ def status_command(
         configured = configured_names(settings)
     finally:
         outbox.close()
-    if is_check:
-        return _checked(report, Thresholds(max_age, max_pending), as_json=as_json)
+    if thresholds is not None:
+        return _checked(report, thresholds, as_json=as_json)
     document = {"ok": True, "exists": True, "mode": settings.mode, "configured": configured, **asdict(report)}
     emit(document, _text(report, settings, configured), as_json=as_json)
     return ExitCode.DONE
@@ -117,7 +155,7 @@ def _destinations(report: OutboxReport) -> str:
         )
         for sink in report.sinks
     ]
-    return table(headers, rows, right=(1, 2, 3, 4, 5))
+    return table(headers, rows, right=(1, 2, 3, 4, 5), states=(6,))
 
 
 def _next_try(sink: SinkReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from orchclient.cli import completion
 from orchclient.cli.agent import agent_option, flush_option, speaking, tell
 from orchclient.cli.given import members, text_of
 from orchclient.cli.opening import json_option
@@ -16,7 +17,7 @@ STATUSES = click.Choice([status.value for status in TaskStatus])
 
 
 @click.command("update")
-@click.argument("task", metavar="TASK")
+@click.argument("task", metavar="TASK", shell_complete=completion.tasks)
 @click.argument("status", type=STATUSES, default=TaskStatus.IN_PROGRESS.value, metavar="[STATUS]")
 @click.option("--progress", type=float, metavar="PERCENT", help="0 to 100.")
 @click.option("--step", metavar="TEXT", help="What is being done.")
@@ -62,7 +63,7 @@ def update_command(
 
 
 @click.command("complete")
-@click.argument("task", metavar="TASK")
+@click.argument("task", metavar="TASK", shell_complete=completion.tasks)
 @click.option("--pr-url", metavar="URL", help="Where the result is.")
 @click.option("--tests-passed", type=click.IntRange(0), metavar="N", help="How many tests passed.")
 @click.option("--tests-failed", type=click.IntRange(0), metavar="N", help="How many tests failed.")
@@ -116,7 +117,7 @@ def complete_command(
 
 
 @click.command("escalate")
-@click.argument("task", metavar="TASK")
+@click.argument("task", metavar="TASK", shell_complete=completion.tasks)
 @click.argument("error_type", metavar="TYPE")
 @click.argument("message", metavar="MESSAGE")
 @click.option("--attempts", type=click.IntRange(0), default=0, metavar="N", help="How often recovery was tried.")

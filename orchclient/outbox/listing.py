@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 
 from attrs import field, frozen
 
@@ -54,10 +54,15 @@ def events(
     task: str | None = None,
     states: Sequence[str] = (),
     sink: str | None = None,
+    types: Sequence[str] = (),
+    since_us: int | None = None,
 ) -> list[Listed]:
-    """The newest events that fit, newest first."""
+    """The newest events that fit, newest first. ``types`` as they are called on the wire, with or without ``.v1``."""
     rows = [row for row in cursors.sinks(con) if sink in (None, row.name)]
-    listed = (_listed(con, entry, rows) for entry in _candidates(con, task, frozenset(states), sink, rows))
+    first_seq = 0 if since_us is None else journal.first_since(con, since_us)
+    found = takewhile(lambda entry: entry.seq >= first_seq, _candidates(con, task, frozenset(states), sink, rows))
+    wanted = {*types, *(f"{name}.v1" for name in types)}
+    listed = (_listed(con, entry, rows) for entry in found if not wanted or entry.type in wanted)
     return list(islice((each for each in listed if not states or _is_in(each, states)), limit))
 
 

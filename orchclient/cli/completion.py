@@ -1,0 +1,97 @@
+"""``orchclient completion``: the shell's own completion of commands, options, destinations, tasks and event ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from orchclient.cli.opening import json_option, look_into, outbox_path, settings_of
+from orchclient.cli.output import ExitCode, emit
+from orchclient.core.errors import OrchClientError
+
+if TYPE_CHECKING:
+    from orchclient.outbox.outbox import Outbox
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_ORCHCLIENT_COMPLETE"
+MOST = 50
+
+T = TypeVar("T")
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+@json_option
+@click.pass_context
+def completion_command(ctx: click.Context, shell: str, as_json: bool) -> int:
+    """Print the script that makes a shell complete commands, options, destinations, tasks and event ids.
+
+    \b
+    Examples: eval "$(orchclient completion bash)"        # in ~/.bashrc
+              eval "$(orchclient completion zsh)"         # in ~/.zshrc, behind compinit
+              orchclient completion fish > ~/.config/fish/completions/orchclient.fish
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    script = found(ctx.find_root().command, {}, "orchclient", VARIABLE).source()
+    emit({"ok": True, "shell": shell, "script": script}, script, as_json=as_json)
+    return ExitCode.DONE
+
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def destinations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of destinations of the outbox."""
+    from orchclient.outbox import cursors
+
+    names = _asked(ctx, lambda outbox: [row.name for row in outbox.query(cursors.sinks)])
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Tasks of the newest events."""
+    names = dict.fromkeys(task for _, _, task in _newest(ctx))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def events(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of the newest events, with what they are."""
+    found = _newest(ctx)
+    return [CompletionItem(id_, help=f"{type_} {task}") for id_, type_, task in found if id_.startswith(incomplete)]
+
+
+def requests(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of what waits for a person."""
+    from orchclient.outbox import requests as stored
+
+    found = _asked(ctx, lambda outbox: [(each.id, each.task) for each in outbox.query(stored.open_ones)])
+    return [CompletionItem(id_, help=task) for id_, task in found if id_.startswith(incomplete)]
+
+
+def _newest(ctx: click.Context) -> list[tuple[str, str, str]]:
+    from orchclient.outbox import listing
+
+    def ask(outbox: Outbox) -> list[tuple[str, str, str]]:
+        found = outbox.query(lambda con: listing.events(con, limit=MOST))
+        return [(each.entry.id, each.entry.type, each.entry.task) for each in found]
+
+    return _asked(ctx, ask)
+
+
+def _asked(ctx: click.Context, ask: Callable[[Outbox], list[T]]) -> list[T]:
+    """What the outbox knows; nothing when it cannot be read: a shell that completes is no place for errors."""
+    try:
+        settings = settings_of(ctx)
+        outbox = look_into(settings) if outbox_path(settings).exists() else None
+        if outbox is None:
+            return []
+        try:
+            return ask(outbox)
+        finally:
+            outbox.close()
+    except OrchClientError:
+        return []

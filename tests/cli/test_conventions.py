@@ -1,0 +1,266 @@
+"""What every command keeps to: help with an example, one document, colour where it belongs, tables that fit."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from orchclient.cli import status
+from orchclient.cli.app import _COMMANDS, cli
+from orchclient.cli.colour import STYLES, wanted
+from orchclient.cli.output import columns, cut, table
+from orchclient.testing.receiver import Receiver
+from tests.cli.inside import Inside, inside
+from tests.conftest import MakeClient
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Every command and every command of a group, by what is typed."""
+
+    def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        yield name, command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for sub in command.list_commands(context):
+                found = command.get_command(context, sub)
+                assert found is not None
+                yield from walk(f"{name} {sub}", found)
+
+    for name in _COMMANDS:
+        found = cli.get_command(click.Context(cli), name)
+        assert found is not None
+        yield from walk(name, found)
+
+
+ALL = dict(every_command())
+WITHOUT_JSON = {"serve", "serve token", "mcp"}
+"""Those that run until they are stopped, and a group that does nothing itself."""
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_command_has_help_with_an_example_that_begins_as_it_is_typed(name: str) -> None:
+    text = ALL[name].help or ""
+    assert re.search(r"Examples?: ", text), f"orchclient {name} has no example"
+    assert f"orchclient {name}" in text
+    for parameter in ALL[name].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help or parameter.metavar or isinstance(parameter.type, click.Choice | click.IntRange)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_command_gives_a_document(name: str) -> None:
+    options = {option for parameter in ALL[name].params for option in parameter.opts}
+    assert ("--json" in options) != (name in WITHOUT_JSON)
+
+
+def test_examples_of_the_help_have_options_that_exist() -> None:
+    for name, command in ALL.items():
+        for line in re.findall(r"orchclient .*", command.help or ""):
+            typed = line.split(" | ")[0].split("#")[0]
+            words = typed.split()[1:]
+            named = max((n for n in ALL if words[: len(n.split())] == n.split()), key=len, default=name)
+            known = {option for each in ALL[named].params for option in (*each.opts, *each.secondary_opts)}
+            used = {word.rstrip(")").split("=")[0] for word in words if word.startswith("--")}
+            assert used <= known | {"--help"}, line
+
+
+# --- colour -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "environ", "is_wanted"),
+    [
+        ("auto", {}, None),
+        ("auto", {"NO_COLOR": "1"}, False),
+        ("auto", {"NO_COLOR": ""}, None),
+        ("auto", {"FORCE_COLOR": "1"}, True),
+        ("auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ("auto", {"TERM": "dumb"}, False),
+        ("always", {"NO_COLOR": "1"}, True),
+        ("never", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_who_decides_about_colour(choice: str, environ: dict[str, str], is_wanted: bool | None) -> None:
+    assert wanted(choice, environ) is is_wanted
+
+
+def test_there_is_colour_when_it_is_asked_for_and_else_on_a_terminal_only(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    command("doctor")
+    assert "\x1b" not in command("doctor").out
+    coloured = command("--color", "always", "doctor").out
+    assert "\x1b[32mok" in coloured
+    assert click.unstyle(coloured) == command("doctor", FORCE_COLOR="1", NO_COLOR="1").out
+    assert "\x1b" in command("doctor", FORCE_COLOR="1").out
+    assert "\x1b" not in command("--color", "always", "doctor", "--json").out
+
+
+def test_a_coloured_table_stands_as_the_plain_one_does() -> None:
+    rows = [("a", word, "x") for word in STYLES]
+    coloured = table(("NAME", "STATE", "LAST"), rows, states=(1,))
+    assert "\x1b" in coloured
+    assert click.unstyle(coloured) == table(("NAME", "STATE", "LAST"), rows)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"), [("abc", 3), ("任务", 4), ("é", 1), ("e\u0301", 1), ("🚀", 2), ("a\u200bb", 2)]
+)
+def test_a_text_takes_the_columns_that_a_terminal_gives_it(text: str, wide: int) -> None:
+    assert columns(text) == wide
+
+
+@pytest.mark.parametrize(("most", "kept"), [(6, "任务12"), (5, "任务…"), (4, "任…"), (1, "…"), (0, "")])
+def test_a_text_is_cut_by_columns(most: int, kept: str) -> None:
+    assert cut("任务12", most) == kept
+
+
+def test_a_table_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("任务" * 10, "dead", "a reason that is long, " * 5), ("x", "ok", "y")]
+    for width in (20, 40, 61, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = table(("TASK", "STATE", "REASON"), rows, states=(1,)).splitlines()
+        assert max(map(columns, map(click.unstyle, lines))) <= width
+    plain = [click.unstyle(line) for line in lines]
+    assert len({line.find("dead") + 20 for line in plain if "dead" in line} | {plain[0].find("STATE") + 10}) == 2
+    assert columns(plain[1].split("dead")[0]) == plain[0].find("STATE")
+
+
+def test_what_an_agent_calls_a_task_steers_no_terminal(outbox_path: Path, make_client: MakeClient) -> None:
+    make_client().update_task_status("任务-\u202ex", "testing", None, None, "\x1b]0;title\x07")
+    for arguments in (("list",), ("status",), ("doctor",)):
+        assert not set(inside("--db", str(outbox_path), *arguments).out) & {"\x1b", "\x07", "\u202e"}
+
+
+# --- what was meant ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("stauts",), "Did you mean status?"),
+        (("config", "shwo"), "Did you mean show?"),
+        (("flush", "--tiemout", "3"), "--timeout"),
+        (("list", "--to", "orchestrato"), "Did you mean orchestrator?"),
+        (("prune", "--dead", "--to", "orchestrato"), "Did you mean orchestrator?"),
+        (("qqq",), "Commands: demo, status"),
+    ],
+)
+def test_a_typing_error_is_answered_with_what_was_probably_meant(
+    outbox_path: Path, arguments: tuple[str, ...], hint: str
+) -> None:
+    command = Inside(outbox_path, "http://127.0.0.1:1")
+    command("update", "t")
+    ended = command(*arguments)
+    assert (ended.code, ended.out, hint in ended.err) == (2, "", True), ended.err
+
+
+# --- completion -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shell", "words"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --no")])
+def test_a_shell_gets_its_script(shell: str, words: str) -> None:
+    ended = inside("completion", shell)
+    assert (ended.code, words in ended.out, "_ORCHCLIENT_COMPLETE" in ended.out) == (0, True, True)
+
+
+def completed(command: Inside, *typed: str) -> list[str]:
+    """What bash is offered behind some words; the last one is incomplete."""
+    environment = {**os.environ, **command.environment, "_ORCHCLIENT_COMPLETE": "bash_complete"}
+    environment |= {"COMP_WORDS": " ".join(("orchclient", *typed)), "COMP_CWORD": str(len(typed))}
+    done = subprocess.run([sys.executable, "-m", "orchclient"], env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_commands_options_destinations_tasks_and_ids_are_completed(outbox_path: Path) -> None:
+    command = Inside(outbox_path, "http://127.0.0.1:1")
+    first = command("update", "build-42").out.strip()
+    question = command("ask", "deploy", "q?").out.strip()
+    assert completed(command, "st") == ["status"]
+    assert completed(command, "flush", "--tim") == ["--timeout"]
+    assert completed(command, "flush", "--to", "or") == ["orchestrator"]
+    assert completed(command, "list", "--task", "bu") == ["build-42"]
+    assert completed(command, "show", first[:8]) == [question, first]
+    assert completed(command, "answer", "0") == [question]
+    assert completed(command, "update", "de") == ["deploy"]
+    assert completed(command, "update", "t", "tes") == ["testing"]
+
+
+def test_completion_says_nothing_when_the_outbox_cannot_be_read(tmp_path: Path) -> None:
+    broken = tmp_path / "o.db"
+    broken.write_text("no database")
+    broken.chmod(0o644)
+    assert completed(Inside(broken), "show", "0") == []
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+def test_status_watches_until_somebody_has_enough(outbox_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Inside(outbox_path)
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        command("update", "t")
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    ended = command("status", "--watch=5s")
+    assert (ended.code, ended.err, looks) == (130, "", [5, 5, 5])
+    assert [int(n) for n in re.findall(r"(\d) events? recorded", ended.out)] == [1, 2]
+    assert "No outbox yet" in ended.out
+
+
+@pytest.mark.parametrize("other", ["--json", "--check"])
+def test_what_ends_is_not_watched(other: str) -> None:
+    assert inside("status", "--watch", other).code == 2
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_wait_for_people_ends_with_130_and_leaves_the_question_open(
+    outbox_path: Path, receiver: Receiver
+) -> None:
+    command = Inside(outbox_path, receiver.url)
+    arguments = [sys.executable, "-m", "orchclient", "ask", "t", "Which port?", "--wait=60s", "--json"]
+    environment = {**os.environ, **command.environment}
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert receiver.wait_for(1, 30)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert '"interrupted"' in out
+    assert len(command.json("answer")["open"]) == 1
+
+
+def test_the_help_tells_every_exit_code() -> None:
+    from orchclient.cli.output import ExitCode
+
+    text = " ".join(inside("--help").out.partition("Exit codes:")[2].split())
+    assert {int(number) for number in re.findall(r"(?:^|, )(\d+) [a-z]", text)} >= {int(code) for code in ExitCode} - {
+        0
+    }
+
+
+def test_list_filters_by_type_and_time(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    command("update", "t")
+    command("escalate", "t", "e", "m")
+    assert [each["type"] for each in command.json("list", "--type", "task.status")["events"]] == ["task.status.v1"]
+    assert len(command.json("list", "--type", "task.status", "--type", "error.escalated.v1")["events"]) == 2
+    assert len(command.json("list", "--since", "1h")["events"]) == 2
+    assert command.json("list", "--since", "0s")["events"] == []
