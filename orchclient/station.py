@@ -189,6 +189,21 @@ class Station:
         """Change the outbox in one committed transaction, as an operator's command does."""
         return self._outbox.write(work, synced=synced)
 
+    def take_in(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Store events that were recorded elsewhere, in one synced transaction, and keep house.
+
+        Raises ``OutboxFull`` when a limit is reached.
+        """
+        self._outbox.refuse_if_full()
+        result = self._outbox.write(work, synced=True)
+        self._outbox.keep_house()
+        return result
+
+    @property
+    def new_source(self) -> Callable[[], str]:
+        """Makes a random source."""
+        return self._outbox.new_source
+
     def prune(self, recorded_before_us: int) -> None:
         """Forget delivered events recorded before an instant; what the tasks add up to is folded first."""
         self._outbox.fold_rest()

@@ -34,6 +34,7 @@ FILES = {
     "people": 3,
     "station": 3,
     "reporting": 3,
+    "recordings": 3,
     "handles": 3,
     "recovery": 3,
     "escalating": 3,

@@ -31,6 +31,8 @@ _COMMANDS = {
     "resend": ("orchclient.cli.resend", "Send again what a receiver lost."),
     "verify": ("orchclient.cli.verify", "Compare with what the orchestrator holds, and repair."),
     "prune": ("orchclient.cli.prune", "Forget delivered history; give up dead letters."),
+    "export": ("orchclient.cli.recording", "Write the outbox as a recording, to carry or to replay."),
+    "import": ("orchclient.cli.recording", "Take a recording of another host's outbox in."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
     "update": ("orchclient.cli.telling", "As an agent: tell where a task stands."),

@@ -47,3 +47,18 @@ class OutboxBusy(OutboxError):
 
 class UnknownEvent(OrchClientError, LookupError):
     """No event has this id, or the prefix names more than one."""
+
+
+class InvalidRecording(OrchClientError, ValueError):
+    """A recording cannot be read or taken in. ``line`` is the line that is wrong, 0 when it is the whole.
+
+    The message names the line and what to do; see docs/offline-hosts.md.
+    """
+
+    def __init__(self, line: int, problem: str) -> None:
+        self.line = line
+        self.problem = problem
+        super().__init__(f"line {line}: {problem}" if line else problem)
+
+    def __reduce__(self) -> tuple[type[InvalidRecording], tuple[int, str]]:
+        return (type(self), (self.line, self.problem))

@@ -41,6 +41,8 @@ def ensure(con: sqlite3.Connection, source: str, now_us: int) -> None:
     )
 
 
+CREATED = "created"
+IMPORTED = "imported"  # its events came in a recording of another outbox, or follow such ones
 LOST_TAIL = "lost tail"
 
 
@@ -59,11 +61,17 @@ class Change:
 
 
 def changes(con: sqlite3.Connection) -> list[Change]:
-    """Every change of identity after the first one, oldest first."""
+    """Every change of identity after the first one that tells of a loss, oldest first."""
     rows = con.execute(
-        "SELECT first_seq, since_us, reason FROM identities WHERE reason <> 'created' ORDER BY first_seq"
+        "SELECT first_seq, since_us, reason FROM identities WHERE reason NOT IN (?, ?) ORDER BY first_seq",
+        (CREATED, IMPORTED),
     )
     return [Change(*row) for row in rows]
+
+
+def forget_unused(con: sqlite3.Connection, from_seq: int) -> None:
+    """Forget the sources that begin at a place or behind it: no event is there yet."""
+    con.execute("DELETE FROM identities WHERE first_seq >= ?", (from_seq,))
 
 
 def renew(con: sqlite3.Connection, source: str, first_seq: int, now_us: int, reason: str) -> None:
@@ -88,7 +96,7 @@ def renewed(con: sqlite3.Connection, source: str, from_seq: int, sent_under: str
     if known.of(from_seq) != sent_under:
         return Renewal.DONE_BEFORE
     begins = con.execute("SELECT reason FROM identities WHERE first_seq = ?", (from_seq,)).fetchone()
-    if begins is not None and begins[0] != "created":
+    if begins is not None and begins[0] not in (CREATED, IMPORTED):
         return Renewal.IN_VAIN
     renew(con, source, from_seq, now_us, reason)
     return Renewal.DONE

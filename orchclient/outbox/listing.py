@@ -70,6 +70,11 @@ def _is_in(each: Listed, states: Sequence[str]) -> bool:
     return each.state in states or any(fate.state in states for fate in each.fates.values())
 
 
+def is_in_states(con: sqlite3.Connection, entry: Entry, rows: Sequence[SinkRow], states: Sequence[str]) -> bool:
+    """Whether an event is in one of these states, over all these sinks or at one of them."""
+    return _is_in(_listed(con, entry, rows), states)
+
+
 def _candidates(
     con: sqlite3.Connection, task: str | None, states: frozenset[str], sink: str | None, rows: Sequence[SinkRow]
 ) -> Iterator[Entry]:

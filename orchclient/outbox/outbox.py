@@ -148,6 +148,12 @@ class Outbox:
         if self._fullness.refuses(is_important):
             raise self._fullness.error(self.path)
 
+    def refuse_if_full(self) -> None:
+        """Raise ``OutboxFull`` when a limit is reached, before more is taken in."""
+        self._fullness = self._measured()
+        if self._fullness.share >= 1.0:
+            self._refuse_if_full(False)
+
     def _make_room(self) -> None:
         """A few steps of what may go at a limit, so that no caller waits long."""
         for _ in range(FOLD_STEPS):

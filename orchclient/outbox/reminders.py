@@ -66,6 +66,13 @@ def note(con: sqlite3.Connection) -> Note:
     return Note(seq, Passing(passed_us, looked_us))
 
 
+def pass_over(con: sqlite3.Connection, seq: int) -> None:
+    """Look at what stands up to a place no more: events of another host, who reminds of them itself."""
+    known = note(con)
+    value = json.dumps((max(known.seq, seq), *astuple(known.passing)))
+    con.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('reminded', ?)", (value,))
+
+
 def news(con: sqlite3.Connection, after_seq: int, schedule: Schedule, now_us: int, last: MyLook | None) -> News:
     """What is new behind a place, and whether a reminder is due. A question."""
     known = note(con)
