@@ -138,8 +138,11 @@ def _bound(app: Any, listening: Listening, socket_map: dict[int, Any]) -> Any:
 
 
 def opened_browser(url: str) -> None:
-    """Show the page to the person at this machine, if there is a browser."""
+    """Show the page to the person at this machine, if there is a browser. Some do not return until they are closed."""
     import webbrowser
 
-    with suppress(webbrowser.Error):
-        webbrowser.open(url)
+    def show() -> None:
+        with suppress(webbrowser.Error):
+            webbrowser.open(url)
+
+    threading.Thread(target=show, name="orchclient-browser", daemon=True).start()

@@ -192,13 +192,31 @@ def test_details_that_are_open_stay_open_while_the_history_grows(orchestrator: O
     take(orchestrator, outbox.status(current_step="first", metadata={"a": "b"}))
     tab.goto("/task?id=task-1")
     tab.locator(".log summary").click()
-    tab.locator("h1").click()
-    tab.evaluate("document.activeElement.blur()")
     take(orchestrator, outbox.status(current_step="second"))
     look_again(tab)
     wait_for(tab, "in_progress: second")
     assert tab.locator(".log details[open]").count() == 1
-    assert tab.locator(".log li").count() == 2
+    assert ["second" in each for each in tab.locator(".log li").all_inner_texts()] == [True, False]
+    assert tab.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+def test_tasks_change_where_they_stand_and_new_ones_wait_to_be_asked_for(
+    orchestrator: Orchestrator, new_tab: OpenTab
+) -> None:
+    outbox, tab = Outbox(), new_tab()
+    take(orchestrator, outbox.status("one"))
+    take(orchestrator, outbox.status("two"))
+    tab.goto("/tasks")
+    tab.locator("tbody a").first.focus()
+    take(orchestrator, outbox.status("one", "testing"), outbox.status("two", "failed"), outbox.status("three"))
+    look_again(tab)
+    tab.get_by_role("link", name="The list has changed").wait_for()
+    assert tab.locator("tbody tr").all_inner_texts()[0].startswith("two\tfailed")
+    assert tab.locator("tbody tr").all_inner_texts()[1].startswith("one\ttesting")
+    assert tab.evaluate("document.activeElement.innerText") == "two"
+    tab.get_by_role("link", name="The list has changed").click()
+    tab.get_by_role("link", name="three").wait_for()
+    assert tab.locator("tbody tr").count() == 3
 
 
 def test_a_server_ends_in_time_with_pages_open_and_they_come_back(orchestrator: Orchestrator, browser: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -332,21 +333,40 @@ def test_serving_refuses_what_cannot_be_in_plain_words(command: Command, argumen
     assert "Traceback" not in done.err
 
 
-def test_the_command_serves_logs_in_json_and_ends_at_a_signal(tmp_path: Path) -> None:
+def _browser_that_stays(place: Path) -> str:
+    """A program that notes what it is to show, and does not return: as browsers in a terminal do."""
+    program = place / "browser"
+    note = f'echo $$ > {place}/browser-pid; printf %s "$1" > {place}/new; mv {place}/new {place}/opened'
+    program.write_text(f"#!/bin/sh\n{note}\nexec sleep 90 > {os.devnull} 2>&1\n")
+    program.chmod(0o700)
+    return f"{program} %s"
+
+
+def test_the_command_serves_opens_a_browser_logs_in_json_and_ends_at_a_signal(tmp_path: Path) -> None:
     port = free_port()
-    command = ["serve", "--db", str(tmp_path / "o.db"), "--port", str(port), "--log", "json"]
+    command = ["serve", "--db", str(tmp_path / "o.db"), "--port", str(port), "--log", "json", "--open"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchclient", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "orchclient", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "BROWSER": _browser_that_stays(tmp_path)},
     )
     try:
         assert process.stderr is not None
         assert process.stderr.readline() == f"Listening on http://127.0.0.1:{port}\n"
         assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_S).json() == {"status": "ok"}
         assert requests.get(f"http://127.0.0.1:{port}/nothing?token=secret", timeout=WAIT_S).status_code == 404
+        until = time.monotonic() + WAIT_S
+        while not (tmp_path / "opened").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert (tmp_path / "opened").read_text() == f"http://127.0.0.1:{port}"
         process.terminate()
         stdout, stderr = process.communicate(timeout=WAIT_S)
     finally:
         process.kill()
+        os.kill(int((tmp_path / "browser-pid").read_text()), signal.SIGKILL)
     assert (process.returncode, stdout) == (0, "")
     line = json.loads(stderr.splitlines()[0])
     assert (line["level"], line["method"], line["path"], line["status"]) == ("info", "GET", "/nothing", 404)

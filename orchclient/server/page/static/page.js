@@ -26,28 +26,89 @@ function isEdited(field) {
   return field.type !== "hidden" && field.type !== "submit" && field.value !== field.defaultValue;
 }
 
-function isInUse(part) {
-  const selection = document.getSelection();
-  if (part.contains(document.activeElement)) return true;
-  if (selection && !selection.isCollapsed && selection.intersectsNode?.(part)) return true;
-  if (selection && !selection.isCollapsed && part.contains(selection.anchorNode)) return true;
-  return [...part.querySelectorAll("input, textarea, select")].some(isEdited);
+// Where the focus is in a part, so that it can be put there again after the part was replaced; "" when it cannot.
+function focusIn(part) {
+  const focused = document.activeElement;
+  if (focused.tagName === "A") return `a[href="${CSS.escape(focused.getAttribute("href"))}"]`;
+  if (focused.tagName === "SUMMARY" && focused.parentElement.id) return `#${CSS.escape(focused.parentElement.id)} > summary`;
+  return "";
 }
 
-const seen = new WeakMap(); // what the server said last of each live part: what is opened or added here is no news
-for (const part of document.querySelectorAll("[data-live]")) seen.set(part, part.innerHTML);
+function isInUse(part, fresh) {
+  const selection = document.getSelection();
+  if (selection && !selection.isCollapsed && selection.containsNode(part, true)) return true;
+  if ([...part.querySelectorAll("input, textarea, select")].some(isEdited)) return true;
+  if (!part.contains(document.activeElement)) return false;
+  const place = focusIn(part);
+  return !place || !fresh.querySelector(place);
+}
 
+// What the server said last of each part: what was opened or added here is no news.
+const seen = new WeakMap();
+for (const part of document.querySelectorAll("[data-live], [data-keyed] > *")) seen.set(part, part.innerHTML);
+
+// Put a fresh part in the place of an old one, with the same details open and the focus where it was.
 function replace(part, fresh) {
-  const open = new Set([...part.querySelectorAll("details[open][id]")].map((each) => each.id));
-  const closed = new Set([...part.querySelectorAll("details:not([open])[id]")].map((each) => each.id));
+  const opened = new Map([...part.querySelectorAll("details[id]")].map((each) => [each.id, each.open]));
+  const place = part.contains(document.activeElement) ? focusIn(part) : "";
   const next = document.importNode(fresh, true);
-  for (const each of next.querySelectorAll("details[id]")) {
-    if (open.has(each.id)) each.open = true;
-    if (closed.has(each.id)) each.open = false;
-  }
-  seen.set(next, fresh.innerHTML);
+  for (const each of next.querySelectorAll("details[id]")) each.open = opened.get(each.id) ?? each.open;
+  remember(next, fresh);
   part.replaceWith(next);
   addKeysLine(next);
+  if (place) next.querySelector(place)?.focus({ preventScroll: true });
+}
+
+function remember(part, fresh) {
+  seen.set(part, fresh.innerHTML);
+  for (const [n, row] of [...part.querySelectorAll("[data-keyed] > *")].entries())
+    seen.set(row, fresh.querySelectorAll("[data-keyed] > *")[n].innerHTML);
+}
+
+// Rows that are there change where they stand. New ones come in between ("insert"), or wait until they are asked for
+// ("hold"), so that nothing moves away from under a hand. False when a row could not be changed.
+function merge(rows, fresh) {
+  const mine = new Map([...rows.children].map((each) => [each.dataset.key, each]));
+  const holds = rows.dataset.keyed === "hold";
+  let place = rows.firstElementChild;
+  let isWhole = true;
+  let isOther = false;
+  for (const next of fresh.children) {
+    const row = mine.get(next.dataset.key);
+    mine.delete(next.dataset.key);
+    if (!row && holds) {
+      isOther = true;
+    } else if (!row) {
+      const added = document.importNode(next, true);
+      seen.set(added, next.innerHTML);
+      rows.insertBefore(added, place);
+    } else {
+      place = row.nextElementSibling;
+      if (seen.get(row) === next.innerHTML) continue;
+      if (isInUse(row, next)) isWhole = false;
+      else replace(row, next);
+    }
+  }
+  for (const row of mine.values()) {
+    if (holds) isOther = true;
+    else if (!isInUse(row, fresh)) row.remove();
+  }
+  document.getElementById("changed")?.toggleAttribute("hidden", !isOther);
+  return isWhole;
+}
+
+function refresh(part, fresh) {
+  if (seen.get(part) === fresh.innerHTML) return true;
+  const rows = part.querySelector("[data-keyed]");
+  const freshRows = fresh.querySelector("[data-keyed]");
+  if (rows && freshRows) {
+    const isWhole = merge(rows, freshRows);
+    if (isWhole) seen.set(part, fresh.innerHTML);
+    return isWhole;
+  }
+  if (isInUse(part, fresh)) return false;
+  replace(part, fresh);
+  return true;
 }
 
 function update(page) {
@@ -55,9 +116,7 @@ function update(page) {
   let isWhole = true;
   for (const fresh of page.querySelectorAll("[data-live]")) {
     const part = document.getElementById(fresh.id);
-    if (!part || seen.get(part) === fresh.innerHTML) continue;
-    if (isInUse(part)) isWhole = false;
-    else replace(part, fresh);
+    if (part && !refresh(part, fresh)) isWhole = false;
   }
   const news = page.getElementById("main")?.dataset.say ?? "";
   if (news && news !== main.dataset.say) announce.textContent = news;
