@@ -23,9 +23,11 @@ class Step:
     printed: tuple[str, ...]
 
     def is_like(self, lines: list[str]) -> bool:
-        """Whether a command printed that, whatever stands for what differs."""
-        patterns = [".*".join(map(re.escape, line.split(ANY))) for line in self.printed]
-        return len(lines) == len(patterns) and all(map(re.fullmatch, patterns, lines))
+        """Whether a command printed that; ``…`` is what differs, and alone on a line any number of lines."""
+        patterns = [
+            r"(?:.*\n)*" if line == ANY else ".*".join(map(re.escape, line.split(ANY))) + r"\n" for line in self.printed
+        ]
+        return re.fullmatch("".join(patterns), "".join(f"{line}\n" for line in lines)) is not None
 
 
 def steps(block: str) -> list[Step]:

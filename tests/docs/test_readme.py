@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchclient.testing import Receiver
+from tests.docs.walkthrough import newcomer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -23,22 +24,31 @@ def test_the_first_two_commands_are_one_line_each() -> None:
     assert blocks[1] == "python -m pip install '.[test]' && python -m pytest\n"
 
 
-@pytest.mark.parametrize("with_url", [True, False])
-def test_the_example_runs_as_it_stands(tmp_path: Path, receiver: Receiver, with_url: bool) -> None:
-    environment = {**os.environ, "ORCHCLIENT_DB": str(tmp_path / "outbox.db")}
-    if with_url:
-        environment["ORCHCLIENT_URL"] = receiver.url
-    done = subprocess.run(
-        [sys.executable, "-c", EXAMPLE], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "quality 85\n", "")
+def test_the_example_records_what_its_lines_say(tmp_path: Path, receiver: Receiver) -> None:
+    environment = {**os.environ, "ORCHCLIENT_DB": str(tmp_path / "outbox.db"), "ORCHCLIENT_URL": receiver.url}
+    command = [sys.executable, "-W", "error", "-c", EXAMPLE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     types = [event["type"].removeprefix("dev.orchclient.") for event in receiver.events]
-    expected = ["task.status.v1"] * 3 + ["clarification.requested.v1", "task.completed.v1"]
-    assert types == (expected if with_url else [])
+    assert types == ["task.status.v1"] * 2 + ["clarification.requested.v1", "task.completed.v1"]
 
 
-def test_the_example_is_about_twenty_lines() -> None:
-    assert len([line for line in EXAMPLE.splitlines() if line.strip()]) <= 24
+def test_the_example_has_five_lines() -> None:
+    assert len([line for line in EXAMPLE.splitlines() if line.strip()]) == 5
+
+
+def test_a_newcomer_breaks_the_network_and_mends_it(tmp_path: Path) -> None:
+    pytest.importorskip("flask", reason="the orchestrator needs the extra server")
+    with newcomer(tmp_path, EXAMPLE) as person:
+        person.walk(README)
+        assert len(person.done) == README.count("\n$ ")
+
+
+def test_the_figures_are_those_of_the_comparison() -> None:
+    comparison = (ROOT / "docs" / "comparison.md").read_text()
+    shown = re.findall(r"([\d, ]+) µs", README)
+    assert shown
+    assert all(f"{figure.strip()} µs" in comparison for figures in shown for figure in figures.split(","))
 
 
 @pytest.mark.parametrize(
