@@ -210,7 +210,11 @@ def _webhook(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
     from orchclient.sinks.webhook import WebhookSink, checked_secrets
 
     where = f"[sinks.{name}]"
-    refuse_unknown(where, options, ("webhook_url", "secret", "types", "priority", "public_url", "allow_private"))
+    if "template" in options or "body" in options:
+        return _template(name, where, options, secrets)
+    refuse_unknown(
+        where, options, ("webhook_url", "secret", "types", "priority", "public_url", "allow_private", "template")
+    )
     allow_private = _flag(where, options, "allow_private")
     url = _hook_url(where, options)
     checked_hook(f"{where} webhook_url", url.reveal(), allow_private=allow_private)
@@ -225,6 +229,49 @@ def _webhook(name: str, options: Options, secrets: KnownSecrets) -> AnySink:
         secrets=secrets,
         allow_private=allow_private,
     )
+
+
+_TEMPLATE_OPTIONS = ("webhook_url", "template", "body", "token", "types", "public_url", "allow_private")
+
+
+def _template(name: str, where: str, options: Options, secrets: KnownSecrets) -> AnySink:
+    """A webhook of another service, told messages as people read them."""
+    from orchclient.sinks.address import checked_hook
+    from orchclient.sinks.templated import TemplatedSink
+    from orchclient.sinks.templates.known import OWN, TEMPLATES
+    from orchclient.sinks.templates.own import own
+
+    refuse_unknown(where, options, (*_TEMPLATE_OPTIONS, *_RULES))
+    named, allow_private, token = (
+        options.get("template", OWN),
+        _flag(where, options, "allow_private"),
+        options.get("token"),
+    )
+    if named != OWN and "body" in options:
+        raise ConfigError(f"{where}: template {named!r:.40} has a body of its own: leave out body, or the template")
+    if named != OWN and named not in TEMPLATES:
+        raise ConfigError(f"{where}: unknown template {named!r:.40}; {nearest(str(named), (*TEMPLATES, OWN))}")
+    try:
+        template = own(options.get("body")) if named == OWN else TEMPLATES[named]
+        if template.needs and token is None:
+            raise ConfigError(f"template {named} needs a token_file or a token_env: {template.needs}")
+        url = options.get("webhook_url") or (Secret(template.default_url) if template.default_url else None)
+        url = _hook_url(where, {"webhook_url": url})
+        checked_hook("webhook_url", url.reveal(), allow_private=allow_private)
+        return TemplatedSink(
+            url,
+            template,
+            token=None if token is None else lambda: token,
+            types=_texts(where, options, "types"),
+            name=name,
+            public_url=str(options.get("public_url", "")),
+            rules=_noise_rules(where, options),
+            secrets=secrets,
+            allow_private=allow_private,
+        )
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from None
 
 
 def _database(name: str, options: Options, secrets: KnownSecrets) -> AnySink:

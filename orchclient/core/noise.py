@@ -78,6 +78,7 @@ class Topic:
     urgency: int  # 0 low to 3 critical
     is_spaced: bool = False
     ends_progress: bool = False  # the task's own message is to tell this too
+    ends: bool = False  # it is over: told to whoever was told that it began, and to nobody else
 
 
 Data = Mapping[str, Any]
@@ -127,7 +128,7 @@ def _question(id_: str, task: str, data: Data) -> Topic:
 
 
 def _question_over(id_: str, task: str, data: Data) -> Topic:
-    return Topic(f"ask:{data.get('clarification_id')}", 0)
+    return Topic(f"ask:{data.get('clarification_id')}", 0, ends=True)
 
 
 def _completion(id_: str, task: str, data: Data) -> Topic:
@@ -143,7 +144,8 @@ def _error(id_: str, task: str, data: Data) -> Topic:
 
 
 def _error_over(id_: str, task: str, data: Data) -> Topic:
-    return Topic(f"error:{task}:{data.get('dedup_key')}", 0)
+    key = data.get("dedup_key")
+    return Topic(f"error:{task}:{key}" if key else f"error:{data.get('error_id')}", 0, ends=True)
 
 
 def _reminder(id_: str, task: str, data: Data) -> Topic:

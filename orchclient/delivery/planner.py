@@ -33,9 +33,11 @@ class Planner:
         seq, task, _, body = row
         event = json.loads(b"{" + body)
         topic = topic_of(event)
-        if topic is None or not self.chat.rules.is_told(topic.urgency) or not self._takes(event):
+        if topic is None or not self._takes(event):
             return
         known = posts.known(con, self.chat.name, topic.key)
+        if not (known.is_known if topic.ends else self.chat.rules.is_told(topic.urgency)):
+            return
         if known.told_id == event["id"]:  # out of files that were lost, behind what it superseded
             posts.drop_untold(con, self.chat.name, topic.key)
         else:

@@ -41,6 +41,7 @@ class Known:
     message_id: str = ""
     told_us: int | None = None
     told_id: str = ""
+    is_known: bool = False  # it has something to tell, or told something
 
 
 def known(con: sqlite3.Connection, sink: str, topic: str) -> Known:
@@ -48,7 +49,7 @@ def known(con: sqlite3.Connection, sink: str, topic: str) -> Known:
     row = con.execute(
         "SELECT message_id, told_us, told_id FROM posts WHERE sink = ? AND topic = ?", (sink, topic)
     ).fetchone()
-    return Known(*row) if row else Known()
+    return Known(row[0], row[1], row[2], is_known=True) if row else Known()
 
 
 def plan(
