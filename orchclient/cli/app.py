@@ -35,6 +35,7 @@ _COMMANDS = {
     "import": ("orchclient.cli.recording", "Take a recording of another host's outbox in."),
     "list": ("orchclient.cli.events", "Recorded events, newest first."),
     "show": ("orchclient.cli.events", "One event: what it says, and every attempt to deliver it."),
+    "report": ("orchclient.cli.report", "What happened to a task, as a page that opens from disk."),
     "update": ("orchclient.cli.telling", "As an agent: tell where a task stands."),
     "ask": ("orchclient.cli.asking", "As an agent: ask people, and wait for the answer."),
     "complete": ("orchclient.cli.telling", "As an agent: hand in a result."),

@@ -44,9 +44,15 @@ def blocks(page: str, language: str = "console") -> list[str]:
 def typed(command: str, environment: Mapping[str, str]) -> list[str]:
     """What a person sees who types it."""
     shell = f'orchclient() {{ {sys.executable} -m orchclient "$@"; }}; {command}'
-    env = {**os.environ, "COLUMNS": "80", **environment}
+    env = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(DOCS.parent), **environment}
     done = subprocess.run(
-        ["bash", "-c", shell], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        ["bash", "-c", shell],
+        env=env,
+        cwd=os.environ["HOME"],  # the test's own: commands write files
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
     )
     return done.stdout.splitlines()
 
