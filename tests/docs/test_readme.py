@@ -60,3 +60,23 @@ def test_every_link_and_every_named_test_exists(page: Path) -> None:
     missing = [target for target in targets if target and not (page.parent / target).exists()]
     missing += [name for name in re.findall(r"`((?:tests|benchmarks)/[\w/.]+)`", text) if not (ROOT / name).exists()]
     assert not missing
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub and the site name them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ +(.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda path: path.name
+)
+def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", page.read_text())
+    lost = [
+        f"{target}#{anchor}"
+        for target, anchor in links
+        if anchor not in anchors((page.parent / target) if target else page)
+    ]
+    assert lost == []
