@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -99,6 +100,8 @@ def serve_command(
         server = serving.Server(orchestrator, listening)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it again and again is a tenth of the ingest
         click.echo(f"Listening on {server.url}", err=True)
         if opens:
             serving.opened_browser(server.url)

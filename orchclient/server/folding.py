@@ -7,7 +7,7 @@ later wins, and whatever the other source had sent by then counts as older (docs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from attrs import define, field
@@ -27,6 +27,26 @@ _CARRIED: Final = (
 )
 _SILENT: Final = frozenset({"", EventType.GAP, EventType.AGENT_HEARTBEAT})
 """Types that tell nothing of a task, and those that are not known here."""
+
+
+_IN_ROW: Final = (
+    "task_id",
+    "source_id",
+    "agent_id",
+    "status",
+    "progress_percentage",
+    "current_step",
+    "task_metadata",
+    "attempt",
+    "pr_url",
+    "quality_score",
+    "result",
+    "marks",
+    "created_us",
+    "updated_us",
+    "received_us",
+    "completed_us",
+)
 
 
 @define
@@ -54,6 +74,11 @@ class TaskFold:
     def begun(cls, event: Arrival, source_id: int, received_us: int) -> TaskFold:
         """The task of its first event, before that."""
         return cls(event.task, source_id, event.agent, event.time_us, event.time_us, received_us)
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> TaskFold:
+        """The task of its row, in the order of the table's columns."""
+        return cls(**dict(zip(_IN_ROW, row, strict=True)))
 
     def add(self, event: Arrival, source_id: int, received_us: int) -> None:
         """Apply one event in its place."""

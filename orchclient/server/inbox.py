@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from orchclient.core.envelope import SCHEMA_BASE, TYPE_PREFIX
@@ -115,8 +115,12 @@ def acknowledge(session: Session, source: str, cursor: str) -> None:
 
 def pending(session: Session, source_ids: Sequence[int]) -> int:
     """How many items wait for these sources."""
-    waiting = select(func.coalesce(func.sum(Inbox.last - Inbox.acknowledged), 0))
-    return int(session.execute(waiting.where(Inbox.source_id.in_(source_ids))).scalar_one())
+    return int(session.connection().execute(_PENDING, {"sources": source_ids}).scalar_one())
+
+
+_PENDING: Final = select(func.coalesce(func.sum(Inbox.last - Inbox.acknowledged), 0)).where(
+    Inbox.source_id.in_(bindparam("sources", expanding=True))
+)
 
 
 def is_waiting(session: Session, source: str, cursor: str) -> bool:

@@ -6,10 +6,10 @@ Must not know HTTP. The caller commits, and answers only then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from attrs import field, frozen
-from sqlalchemy import select
+from attrs import define, field, frozen
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -90,25 +90,56 @@ def ingest(
 # --- Sources ------------------------------------------------------------------------------------------------------
 
 
-def _locked_sources(session: Session, arrivals: Iterable[Arrival], owner: str | None, now_us: int) -> dict[str, Source]:
+@define
+class SourceRow:
+    """A source while its events are taken in."""
+
+    id: int
+    name: str
+    owner: str | None
+    highest: int
+
+
+_SOURCE: Final = (
+    select(*(Source.__table__.c[name] for name in ("id", "name", "owner", "highest")))
+    .where(Source.name == bindparam("wanted"))
+    .with_for_update()
+)
+_SEEN: Final = (
+    update(Source.__table__)  # type: ignore[arg-type]
+    .where(Source.id == bindparam("source"))
+    .values(owner=bindparam("its_owner"), highest=bindparam("reached"), last_seen_us=bindparam("now_us"))
+)
+
+
+def _locked_sources(
+    session: Session, arrivals: Iterable[Arrival], owner: str | None, now_us: int
+) -> dict[str, SourceRow]:
     """The rows of the sources, locked: what comes of one source comes one after the other."""
     names = sorted({event.source for event in arrivals})
     return {name: locked_source(session, name, owner, now_us) for name in names}
 
 
-def locked_source(session: Session, name: str, owner: str | None, now_us: int) -> Source:
+def locked_source(session: Session, name: str, owner: str | None, now_us: int) -> SourceRow:
     """The row of a source, made if it is new, bound to the credential that uses it first. Raises ``Forbidden``."""
-    wanted = select(Source).where(Source.name == name).with_for_update().execution_options(populate_existing=True)
-    found = session.scalars(wanted).one_or_none()
-    if found is None:
+    connection = session.connection()
+    row = connection.execute(_SOURCE, {"wanted": name}).one_or_none()
+    if row is None:
         known = {"name": name, "owner": owner, "highest": 0, "first_seen_us": now_us, "last_seen_us": now_us}
         _insert_source(session, known)
-        found = session.scalars(wanted).one()
+        row = connection.execute(_SOURCE, {"wanted": name}).one()
+    found = SourceRow(*row)
     if found.owner is None and owner is not None:
         found.owner = owner
+        _seen(session, found, now_us)
     if found.owner is not None and found.owner != owner:
         raise Forbidden(f"the source {name} belongs to another credential")
     return found
+
+
+def _seen(session: Session, source: SourceRow, now_us: int) -> None:
+    values = {"source": source.id, "its_owner": source.owner, "reached": source.highest, "now_us": now_us}
+    session.connection().execute(_SEEN, values)
 
 
 def _insert_source(session: Session, known: dict[str, Any]) -> None:
@@ -119,7 +150,7 @@ def _insert_source(session: Session, known: dict[str, Any]) -> None:
 # --- Which are new ------------------------------------------------------------------------------------------------
 
 
-def _may_repeat(arrivals: Sequence[Arrival], sources: dict[str, Source]) -> bool:
+def _may_repeat(arrivals: Sequence[Arrival], sources: dict[str, SourceRow]) -> bool:
     """Whether a sequence is not above everything before it: in the stored, or in the batch itself."""
     reached = {name: source.highest for name, source in sources.items()}
     for event in arrivals:
@@ -135,7 +166,7 @@ def _spoken_for(event: Arrival | Spoiled) -> Result:
     return Result(event.id, "accepted", "" if event.kind else "ignored_type")
 
 
-def _judged(session: Session, batch: Sequence[Arrival | Spoiled], sources: dict[str, Source]) -> list[Result]:
+def _judged(session: Session, batch: Sequence[Arrival | Spoiled], sources: dict[str, SourceRow]) -> list[Result]:
     """Each event by what is stored, and by what came before it in the request."""
     arrivals = [event for event in batch if isinstance(event, Arrival)]
     ids, places = _stored(session, arrivals, sources)
@@ -162,7 +193,7 @@ def _judged(session: Session, batch: Sequence[Arrival | Spoiled], sources: dict[
 
 
 def _stored(
-    session: Session, arrivals: Sequence[Arrival], sources: dict[str, Source]
+    session: Session, arrivals: Sequence[Arrival], sources: dict[str, SourceRow]
 ) -> tuple[set[tuple[int, str]], dict[tuple[int, int], str]]:
     """The ids among these that are stored, and the ids that hold their sequences."""
     ids: set[tuple[int, str]] = set()
@@ -185,7 +216,7 @@ def _fresh(batch: Sequence[Arrival | Spoiled], results: Sequence[Result]) -> lis
     return sorted(fresh, key=lambda event: event.sequence)
 
 
-def _event_row(event: Arrival, source: Source, now_us: int) -> tuple[Any, ...]:
+def _event_row(event: Arrival, source: SourceRow, now_us: int) -> tuple[Any, ...]:
     return (
         source.id,
         event.sequence,
@@ -205,7 +236,7 @@ def _event_row(event: Arrival, source: Source, now_us: int) -> tuple[Any, ...]:
 def _applied(
     session: Session,
     fresh: Sequence[Arrival],
-    sources: dict[str, Source],
+    sources: dict[str, SourceRow],
     origin: Origin,
     now_us: int,
     write_lines: Callable[[Session, type[Log], Sequence[Any]], Any],
@@ -218,20 +249,20 @@ def _applied(
     upsert(session, Task, [task.row() for task in tasks])
     logs = [log_row(event, sources[event.source].id, now_us) for event in told]
     write_lines(session, Log, logs)
-    upsert(session, Agent, _agents(session, fresh, sources, now_us))
+    _tell_of_agents(session, fresh, sources, now_us)
     if origin.mirror is not None:
         origin.mirror.reflect(session, tasks, logs)
     return items
 
 
-def _advance(session: Session, source: Source, events: Sequence[Arrival], now_us: int) -> None:
+def _advance(session: Session, source: SourceRow, events: Sequence[Arrival], now_us: int) -> None:
     covered: list[Range] = [span for event in events for span in event.covers]
     spans.cover(session, source.id, covered)
     source.highest = max([source.highest, *(event.sequence for event in events)])
-    source.last_seen_us = now_us
+    _seen(session, source, now_us)
 
 
-def _folded(session: Session, told: Sequence[Arrival], sources: dict[str, Source], now_us: int) -> list[TaskFold]:
+def _folded(session: Session, told: Sequence[Arrival], sources: dict[str, SourceRow], now_us: int) -> list[TaskFold]:
     tasks = _locked_tasks(session, told, sources, now_us)
     for event in told:
         tasks[event.task].add(event, sources[event.source].id, now_us)
@@ -239,7 +270,7 @@ def _folded(session: Session, told: Sequence[Arrival], sources: dict[str, Source
 
 
 def _locked_tasks(
-    session: Session, told: Sequence[Arrival], sources: dict[str, Source], now_us: int
+    session: Session, told: Sequence[Arrival], sources: dict[str, SourceRow], now_us: int
 ) -> dict[str, TaskFold]:
     """The tasks of these events, locked in the order of their ids; new ones are made, so that all can be locked."""
     first = {event.task: event for event in reversed(told)}
@@ -256,23 +287,39 @@ def _locked_tasks(
 def _rows_of_tasks(session: Session, names: Sequence[str]) -> dict[str, TaskFold]:
     if not names:
         return {}
-    rows = select(Task.__table__).where(Task.task_id.in_(names)).order_by(Task.task_id).with_for_update()
-    return {row.task_id: TaskFold(**_members(row)) for row in session.execute(rows)}
+    rows = session.connection().execute(_TASKS, {"names": names})
+    return {row[0]: TaskFold.of_row(row) for row in rows}
 
 
-def _members(row: Any) -> dict[str, Any]:
-    found = dict(row._mapping)
-    return found | {"task_metadata": found.pop("metadata")}
+_TASKS: Final = (
+    select(Task.__table__)
+    .where(Task.task_id.in_(bindparam("names", expanding=True)))
+    .order_by(Task.task_id)
+    .with_for_update()
+)
 
 
-def _agents(
-    session: Session, fresh: Sequence[Arrival], sources: dict[str, Source], now_us: int
-) -> list[tuple[Any, ...]]:
-    """The rows of the agents that spoke. What an agent said of its outbox stays until it says something newer."""
+def _tell_of_agents(session: Session, fresh: Sequence[Arrival], sources: dict[str, SourceRow], now_us: int) -> None:
+    """That the agents spoke. What an agent said of its outbox stays until it says something newer."""
     newest = {event.agent: event for event in fresh}
     reports = {event.agent: event for event in fresh if event.kind == EventType.AGENT_HEARTBEAT}
+    if reports:
+        upsert(session, Agent, _reported(session, newest, reports, sources, now_us))
+        return
+    unsaid = (None,) * 4
+    rows = [(name, sources[newest[name].source].id, now_us, now_us, *unsaid) for name in sorted(newest)]
+    upsert(session, Agent, rows, only=("source_id", "last_seen_us"))
+
+
+def _reported(
+    session: Session,
+    newest: dict[str, Arrival],
+    reports: dict[str, Arrival],
+    sources: dict[str, SourceRow],
+    now_us: int,
+) -> list[tuple[Any, ...]]:
     known_rows = select(Agent).where(Agent.agent_id.in_(newest)).order_by(Agent.agent_id).with_for_update()
-    known = {agent.agent_id: agent for agent in session.scalars(known_rows)} if newest else {}
+    known = {agent.agent_id: agent for agent in session.scalars(known_rows)}
     rows = []
     for name in sorted(newest):
         before, report = known.get(name), reports.get(name)
@@ -288,7 +335,7 @@ def _agents(
 
 
 def _asked_and_answered(
-    session: Session, fresh: Sequence[Arrival], sources: dict[str, Source], now_us: int
+    session: Session, fresh: Sequence[Arrival], sources: dict[str, SourceRow], now_us: int
 ) -> list[Item]:
     items: list[Item] = []
     for event in fresh:

@@ -86,10 +86,15 @@ def _all(checks: list[Check]) -> Check:
     return check
 
 
+_PLAIN: Final = {"object": dict, "array": list, "string": str, "boolean": bool}
+
+
 def _type(schema: Mapping[str, Any]) -> Check:
     names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     tests = [_TYPES[name] for name in names]
     words = f": must be {' or '.join(names)}"
+    if len(names) == 1 and (plain := _PLAIN.get(names[0])) is not None:
+        return lambda value: "" if type(value) is plain else words
     if len(tests) == 1:
         test = tests[0]
         return lambda value: "" if test(value) else words
@@ -140,6 +145,8 @@ def _required(schema: Mapping[str, Any]) -> Check:
 
 def _members(schema: Mapping[str, Any]) -> Check:
     known = {name: _member(name, each) for name, each in schema.get("properties", {}).items()}
+    if "additionalProperties" not in schema and "propertyNames" not in schema:
+        return _known_members(known)
     rest = compiled(schema["additionalProperties"]) if "additionalProperties" in schema else None
     names = compiled(schema["propertyNames"]) if "propertyNames" in schema else None
 
@@ -155,6 +162,21 @@ def _members(schema: Mapping[str, Any]) -> Check:
             found = each(member) if each is not None else ""
             if found:
                 return f".{name[:60]}{found}"
+        return ""
+
+    return check
+
+
+def _known_members(known: Mapping[str, Check]) -> Check:
+    """Only these are looked at, which are fewer than an event has."""
+    pairs = tuple(known.items())
+
+    def check(value: Any) -> str:
+        if type(value) is not dict:
+            return ""
+        for name, each in pairs:
+            if name in value and (found := each(value[name])):
+                return f".{name}{found}"
         return ""
 
     return check

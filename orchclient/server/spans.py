@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from orchclient.core.ranges import Range, difference
@@ -12,16 +13,18 @@ from orchclient.core.source_report import GAPS_AT_MOST
 from orchclient.server.bulk import upsert
 from orchclient.server.models import Source, Span
 
+_TOUCHING: Final = select(Span.first, Span.last).where(
+    Span.source_id == bindparam("source"), Span.last >= bindparam("least"), Span.first <= bindparam("most")
+)
+
 
 def cover(session: Session, source_id: int, ranges: Iterable[Range]) -> None:
     """Add what was stored or explained. The caller holds the lock of the source's row."""
     added = joined(ranges)
     if not added:
         return
-    touching = select(Span.first, Span.last).where(
-        Span.source_id == source_id, Span.last >= added[0][0] - 1, Span.first <= added[-1][1] + 1
-    )
-    before = [(first, last) for first, last in session.execute(touching)]
+    near = {"source": source_id, "least": added[0][0] - 1, "most": added[-1][1] + 1}
+    before = [(first, last) for first, last in session.connection().execute(_TOUCHING, near)]
     after = joined([*before, *added])
     gone = {first for first, _ in before} - {first for first, _ in after}
     if gone:
