@@ -67,6 +67,9 @@ class SinkReport:
     holder: Mapping[str, Any] | None
     is_served: bool = False
     inbox: InboxReport | None = None
+    held: int = 0
+    """Of the pending events, those that noise rules hold back: people are told of the first one at ``turn_at``."""
+    turn_at: str | None = None
 
 
 @frozen
@@ -197,6 +200,8 @@ def _sink_report(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: i
         last_error_at=_text(row.last_error_us),
         holder=asdict(holder) if holder else None,
         inbox=_inbox_report(con, row.name),
+        held=posts.held_back(con, row.name, now_us, last_seq) if row.parked else 0,
+        turn_at=_text(posts.next_due_us(con, row.name)) if row.parked else None,
     )
 
 

@@ -46,7 +46,8 @@ def _of_sink(sink: SinkReport, thresholds: Thresholds, is_served: Callable[[str]
         yield trouble("inbox", f"inbox paused: {printable(sink.inbox.reason)}")
     if sink.dead:
         yield trouble("dead", plural(sink.dead, "dead letter"))
-    if sink.oldest_age_s is not None and sink.oldest_age_s > thresholds.max_age_s:
+    is_due = sink.pending > sink.held  # what only waits for its turn is in no trouble
+    if is_due and sink.oldest_age_s is not None and sink.oldest_age_s > thresholds.max_age_s:
         waits = f"{plural(sink.pending, 'event')} pending, the oldest for {age(sink.oldest_age_s)}"
         yield trouble("old", f"{waits}{_why(sink)}")
     if thresholds.max_pending is not None and sink.pending > thresholds.max_pending:

@@ -10,9 +10,11 @@ from math import copysign
 from orchclient import config
 from orchclient.cli.finding import Finding
 from orchclient.cli.output import age
-from orchclient.core.http import HttpReply
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
+from orchclient.core.policy import Action
+from orchclient.delivery.clock import SystemClock
 from orchclient.destinations import configured
-from orchclient.sinks.sink import AnySink, Checkable, speaks_http
+from orchclient.sinks.sink import AnySink, ChatSink, Checkable, is_chat, speaks_http
 from orchclient.station import http_transport
 
 CHECK_S = 5.0
@@ -38,16 +40,14 @@ def _answer(settings: config.Settings, sink: AnySink) -> Iterator[Finding]:
     if isinstance(sink, Checkable):
         yield _checked(sink.name, sink.trouble(min(settings.request_timeout, CHECK_S)))
         return
+    if is_chat(sink):
+        yield _probed(settings, sink)
+        return
     greeting = sink.greeting() if speaks_http(sink) else None
     if greeting is None:
-        what = f"{sink.name}: a {sink.kind} cannot be asked without sending something"
-        yield Finding("ok", what, "Try it: orchclient doctor --send-test", "destination")
+        yield _cannot_be_asked(sink)
         return
-    transport = http_transport(settings)
-    try:
-        outcome = transport.send(greeting, deadline_s=min(settings.request_timeout, CHECK_S))
-    finally:
-        transport.close()
+    outcome = _outcome(settings, greeting)
     if not isinstance(outcome, HttpReply):
         what = f"{sink.name} does not answer: {outcome.reason} {outcome.detail}"
         yield Finding("problem", what, "Check the URL and the network.", "destination")
@@ -62,6 +62,32 @@ def _answer(settings: config.Settings, sink: AnySink) -> Iterator[Finding]:
         what = f"{sink.name} answers (HTTP {outcome.status} in {outcome.took_ms:.0f} ms)"
         yield Finding("ok", what, check="destination")
     yield from _clock(sink.name, outcome.headers.get("date", ""))
+
+
+def _outcome(settings: config.Settings, request: HttpRequest) -> HttpOutcome:
+    transport = http_transport(settings)
+    try:
+        return transport.send(request, deadline_s=min(settings.request_timeout, CHECK_S))
+    finally:
+        transport.close()
+
+
+def _probed(settings: config.Settings, sink: ChatSink) -> Finding:
+    """A question to a chat that shows nobody anything, where there is one."""
+    probe = sink.probe()
+    if probe is None:
+        return _cannot_be_asked(sink)
+    outcome = _outcome(settings, probe)
+    verdict = sink.probed(outcome, SystemClock.now_us()).verdict
+    if verdict.action is Action.SETTLE:
+        return Finding("ok", f"{sink.name} answers ({outcome.took_ms:.0f} ms)", check="destination")
+    what = f"{sink.name} takes no messages: {verdict.reason}"
+    return Finding("problem", what, "Mend what it says; what is recorded meanwhile waits.", "destination")
+
+
+def _cannot_be_asked(sink: AnySink) -> Finding:
+    what = f"{sink.name}: a {sink.kind} cannot be asked without sending something"
+    return Finding("ok", what, "Try it: orchclient doctor --send-test", "destination")
 
 
 def _checked(name: str, trouble: str) -> Finding:

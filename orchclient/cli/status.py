@@ -163,11 +163,12 @@ def _next_try(sink: SinkReport) -> str:
         return "when it is configured again"
     if not sink.pending:
         return "-"
-    if sink.next_try_at is None:
+    is_held = sink.held == sink.pending and sink.next_try_at is None
+    due_at = sink.turn_at if is_held else sink.next_try_at
+    if due_at is None:
         return "now"
-    due_us = microseconds(datetime.fromisoformat(sink.next_try_at))
-    left_s = (due_us - SystemClock.now_us()) / 1e6
-    return f"in {age(left_s)}" if left_s > 0 else "now"
+    left_s = (microseconds(datetime.fromisoformat(due_at)) - SystemClock.now_us()) / 1e6
+    return f"in {age(left_s)}{', held back' if is_held else ''}" if left_s > 0 else "now"
 
 
 def _advice(report: OutboxReport, settings: config.Settings, configured: tuple[str, ...]) -> list[str]:

@@ -42,7 +42,9 @@ CLOUDFLARE_S: Final = 600.0  # a 429 that is not Discord's own: the address is b
 SHORTEST_WAIT_S: Final = 0.5
 NO_MENTIONS: Final[Mapping[str, Any]] = {"parse": []}
 
-_MARKUP = re.compile(r"([\\*_~`|>#\[\]()<@:-])")
+_MARKUP = re.compile(r"([\\*_~`|\[\]<@])|(?m:^( *)([#>-]))|(:)(?=//)")
+"""What begins markup anywhere, at the beginning of a line, and an address that would be linked and fetched. No more: a
+phone's notice shows the backslashes."""
 
 _CURE = "make a new webhook in the channel's settings and put its URL in ORCHCLIENT_DISCORD_WEBHOOK_URL"
 _STOPPED = {
@@ -189,7 +191,7 @@ def _seconds(value: object) -> float:
 
 def escaped(text: str) -> str:
     """Text whose markup Discord shows instead of obeying it."""
-    return _MARKUP.sub(r"\\\1", text)
+    return _MARKUP.sub(lambda found: f"{found[2] or ''}\\{found[1] or found[3] or found[4]}", text)
 
 
 def payload(message: Message, *, plain: bool = False) -> dict[str, Any]:

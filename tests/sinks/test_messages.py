@@ -226,6 +226,17 @@ def test_a_fitted_text_fits_whatever_it_is_and_says_what_it_leaves_out(text: str
             assert cut == escape(seen(text)) or cut.endswith("characters)")
 
 
+def test_on_discord_only_what_would_be_markup_is_escaped() -> None:
+    for text, shown in (
+        ("backend-1: it is 14:00 (UTC), see #7!", "backend-1: it is 14:00 (UTC), see #7!"),
+        ("a_b*c~`|", "a\\_b\\*c\\~\\`\\|"),
+        ("[x](https://evil.example)", "\\[x\\](https\\://evil.example)"),
+        ("# head\n  > quote\n-# small\n- item", "\\# head\n  \\> quote\n\\-# small\n\\- item"),
+        ("<@1> @everyone <#2> <:a:1>", "\\<\\@1> \\@everyone \\<#2> \\<:a:1>"),
+    ):
+        assert discord.escaped(text) == shown
+
+
 def test_direction_control_and_hidden_characters_are_taken_out() -> None:
     assert seen("a\u202eb\x00c\u200bd\r\ne\tf\U000e0041") == "abcd\ne f"
     assert line(" a\n\n b ") == "a b"
