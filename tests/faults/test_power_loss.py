@@ -63,8 +63,12 @@ def pool() -> Iterator[Executor]:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_no_cut_takes_what_was_promised(workload: str, pool: Executor, tmp_path: Path) -> None:
-    tally = make_cuts(pool, Cuts(run_workload(workload, tmp_path), QUICK))
+def test_no_cut_takes_what_was_promised_and_every_write_to_the_wal_is_under_the_gate(
+    workload: str, pool: Executor, tmp_path: Path
+) -> None:
+    run = run_workload(workload, tmp_path)
+    assert not writes_outside_the_gate(power_journal.records(run.journal))
+    tally = make_cuts(pool, Cuts(run, QUICK))
     assert not tally.broken, tally
 
 
@@ -86,12 +90,6 @@ def test_a_second_cut_during_recovery_takes_nothing_either(workload: str, pool: 
 def test_after_a_cut_every_event_reaches_the_orchestrator_once_and_in_order(pool: Executor, tmp_path: Path) -> None:
     tally = make_cuts(pool, Cuts(run_workload("flush", tmp_path, seed=4), QUICK_AFTER, judges_afterlife=True))
     assert not tally.broken, tally
-
-
-@pytest.mark.parametrize("workload", WORKLOADS)
-def test_every_write_to_the_wal_happens_under_the_gate(workload: str, tmp_path: Path) -> None:
-    records = power_journal.records(run_workload(workload, tmp_path).journal)
-    assert not writes_outside_the_gate(records)
 
 
 @pytest.mark.parametrize("workload", ["record_while_syncs_fail", "checkpoint_while_syncs_fail"])
