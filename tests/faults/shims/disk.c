@@ -94,12 +94,15 @@ static int do_open(int dfd, const char *name, int flags, mode_t mode) {
   char path[PATH_MAX];
   if (!ours(dfd, name, path)) return syscall(SYS_openat, dfd, name, flags, mode);
   if (refused(OPEN, path)) return -1;
+  names_begin();
   int was_there = exists(path);
   int fd = syscall(SYS_openat, dfd, name, flags, mode);
-  if (fd < 0) return fd;
-  remember(fd, path);
-  if (!was_there) journal('C', inode_of(path), 0, path, "", 0);
-  else if (flags & O_TRUNC) journal('T', inode_of(path), 0, path, "", 0);
+  if (fd >= 0) {
+    remember(fd, path);
+    if (!was_there) journal('C', inode_of(path), 0, path, "", 0);
+    else if (flags & O_TRUNC) journal('T', inode_of(path), 0, path, "", 0);
+  }
+  names_end();
   return fd;
 }
 #define OPENS(name, dfd, parameters, extra)                                                        \
@@ -221,8 +224,10 @@ static int do_unlink(int dfd, const char *name, int flags) {
   char path[PATH_MAX];
   if (!ours(dfd, name, path)) return syscall(SYS_unlinkat, dfd, name, flags);
   if (refused(UNLINK, path)) return -1;
+  names_begin();
   int failed = syscall(SYS_unlinkat, dfd, name, flags);
   if (!failed) journal('U', 0, 0, path, "", 0);
+  names_end();
   return failed;
 }
 EXPORTED int unlink(const char *name) { return do_unlink(AT_FDCWD, name, 0); }
@@ -235,8 +240,10 @@ static int do_rename(int from_dfd, const char *from, int to_dfd, const char *to,
     return syscall(SYS_renameat2, from_dfd, from, to_dfd, to, flags);
   if (flags) return errno = EINVAL, -1;
   if (refused(RENAME, path)) return -1;
+  names_begin();
   int failed = syscall(SYS_renameat2, from_dfd, from, to_dfd, to, 0);
   if (!failed) journal('R', 0, 0, path, target, strlen(target));
+  names_end();
   return failed;
 }
 EXPORTED int rename(const char *from, const char *to) { return do_rename(AT_FDCWD, from, AT_FDCWD, to, 0); }
@@ -251,8 +258,10 @@ EXPORTED int link(const char *from, const char *to) {
   char path[PATH_MAX], target[PATH_MAX];
   int is_ours = ours(AT_FDCWD, from, path) && ours(AT_FDCWD, to, target);
   if (is_ours && refused(MAKE, target)) return -1;
+  names_begin();
   int failed = syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
   if (!failed && is_ours) journal('L', 0, 0, path, target, strlen(target));
+  names_end();
   return failed;
 }
 
@@ -260,8 +269,10 @@ static int do_make(int dfd, const char *name, mode_t mode, dev_t device, int is_
   char path[PATH_MAX];
   int is_ours = ours(dfd, name, path);
   if (is_ours && refused(MAKE, path)) return -1;
+  names_begin();
   int failed = is_directory ? syscall(SYS_mkdirat, dfd, name, mode) : syscall(SYS_mknodat, dfd, name, mode, device);
   if (!failed && is_ours) journal(is_directory ? 'K' : 'C', inode_of(path), 0, path, "", 0);
+  names_end();
   return failed;
 }
 EXPORTED int mkdir(const char *name, mode_t mode) { return do_make(AT_FDCWD, name, mode, 0, 1); }

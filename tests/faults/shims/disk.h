@@ -20,4 +20,8 @@ void journal(char what, uint64_t inode, uint64_t offset, const char *path, const
 void journal_open(const char *path);
 int journal_holds(int fd);
 
+/* Between the two no other process looks up or changes a name: who finds a new file writes after its record. */
+void names_begin(void);
+void names_end(void);
+
 #endif

@@ -32,6 +32,16 @@ void journal_open(const char *path) {
   syscall(SYS_close, fd);
 }
 
+/* A lock of the process, not of the descriptor: a child that is forked meanwhile does not have it. */
+static void lock_names(short type) {
+  int kept = errno;
+  struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1};
+  while (journal_fd >= 0 && syscall(SYS_fcntl, journal_fd, F_SETLKW, &lock) && errno == EINTR) continue;
+  errno = kept;
+}
+void names_begin(void) { lock_names(F_WRLCK); }
+void names_end(void) { lock_names(F_UNLCK); }
+
 int journal_holds(int fd) { return fd == journal_fd && fd >= 0; }
 
 void journal(char what, uint64_t inode, uint64_t offset, const char *path, const void *data, size_t length) {
