@@ -118,7 +118,8 @@ def import_command(ctx: click.Context, file: Path, is_dry: bool, as_json: bool) 
     again, whichever host delivers it first. So each host's events need an outbox of their own: name one by --db.
 
     \b
-    Example: orchclient --db carried/build-7.db import carried.jsonl
+    Examples: orchclient import carried.jsonl --dry-run
+              orchclient --db carried/build-7.db import carried.jsonl
     """
     settings = settings_of(ctx)
     try:

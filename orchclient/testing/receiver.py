@@ -19,6 +19,7 @@ from attrs import evolve, field, frozen
 
 from orchclient.core.http import HttpReply, HttpRequest
 from orchclient.testing.door import HOST, Door, bound
+from orchclient.testing.expectations import Expectation, told_of_unmet
 from orchclient.testing.faultplan import Event, Fault, Line, Match, Refused, Rule, encoded, problem
 from orchclient.testing.humans import Humans
 from orchclient.testing.items import WRONG_DIGEST
@@ -89,6 +90,7 @@ class Receiver(Humans):
         self._releases = 0
         self._numbers = count(1)
         self._requests: dict[int, SeenRequest] = {}
+        self._expected: list[Expectation] = []
         self._port = port
         self._door: Door | None = None
         self._entered = False
@@ -122,13 +124,16 @@ class Receiver(Humans):
         self._entered = True
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        unmet = "" if raised is not None else self.unmet()
         self._entered = False
         self._forget_plans()
         self.stop()
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
+        if unmet:
+            raise AssertionError(unmet)
 
     @property
     def url(self) -> str:
@@ -187,6 +192,46 @@ class Receiver(Humans):
         """Ends everything that ``reject`` and ``retry`` made permanent."""
         with self._changed:
             self._rules = ()
+
+    # What is expected of the agent
+
+    def expect(
+        self,
+        type: str | None = None,  # noqa: A002  the word of the wire
+        task: str | None = None,
+        *,
+        within: float = 0.0,
+        times: int | None = None,
+        **data: Any,
+    ) -> Expectation:
+        """Expect events; one that never came is an ``AssertionError`` at the end of the ``with`` block or of the test.
+
+        :param type: such as ``task.completed``, with its prefix and version or without.
+        :param task: of this task only.
+        :param within: at the end, wait so many seconds for it.
+        :param times: exactly so many; default: at least one.
+        :param data: members of its data, such as ``status="failed"``.
+        """
+        expected = Expectation(type, task, data, times, within)
+        self._expected.append(expected)
+        return expected
+
+    def drop_expectations(self) -> None:
+        """Expect nothing any more."""
+        self._expected.clear()
+
+    @property
+    def expects_something(self) -> bool:
+        """Whether anything is expected."""
+        return bool(self._expected)
+
+    def unmet(self, *, wait: bool = True) -> str:
+        """What was expected and has not come, in words; empty when all came. Waits as long as they allow."""
+        for each in self._expected:
+            if wait and each.within_s:
+                self.wait_for(lambda receiver, each=each: each.is_met(receiver.events), each.within_s)  # type: ignore[misc]
+        events = self.events
+        return told_of_unmet([each for each in self._expected if not each.is_met(events)], events)
 
     # What it saw; every list is a copy
 
