@@ -344,6 +344,7 @@ def test_several_questions_are_answered_at_once_and_some_may_stay_open(
     assert "3 questions" in page.words
     assert "With no answer: now" in " ".join(page.words.split())
     browser.send(**{"option-1": "2", "text-3": "Grace"})
+    assert "When?" in browser.page.words
     (item,) = answers(orchestrator, outbox)
     assert item["answers"] == [
         {"question_id": "q1", "options": ["SQLite"]},
@@ -605,9 +606,9 @@ def test_nobody_sees_or_does_anything_without_signing_in(orchestrator: Orchestra
     csrf = browser.page.forms[0].fields["csrf"] if browser.page.forms else ""
     browser.open("/login")
     csrf = browser.page.forms[0].fields["csrf"]
-    for path in ("/cancel", "/message", "/q/x", "/r/x"):
+    for path, back in (("/cancel", "/"), ("/message", "/"), ("/q/x", "/q/x"), ("/r/x", "/r/x")):
         reply = browser.client.post(path, data={"csrf": csrf, "task": "task-1", "comment": "x"})
-        assert (reply.status_code, reply.headers["Location"]) == (303, "/login?next=/")
+        assert (reply.status_code, reply.headers["Location"]) == (303, f"/login?next={back}")
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,14 @@ def new_tab(browser: Any, server: Server) -> Iterator[OpenTab]:
 
 def _hear(tab: Any, heard: list[str]) -> None:
     """Everything in which a browser tells that something is wrong, or that a script of somebody else's ran."""
-    tab.on("console", lambda message: heard.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("console", lambda message: heard.append(message.text) if _is_trouble(message) else None)
     tab.on("pageerror", lambda error: heard.append(str(error)))
     tab.add_init_script("window.alert = (word) => console.error(`a script says ${word}`)")
+
+
+def _is_trouble(message: Any) -> bool:
+    """A form that is refused is a 400, which a browser tells too; that is no trouble."""
+    return message.type in ("error", "warning") and "status of 400" not in message.text
 
 
 def wait_for(tab: Any, words: str) -> None:
@@ -174,6 +179,21 @@ def test_a_form_in_use_stays_when_somebody_else_answers_and_one_that_is_not_goes
     wait_for(used, "Too late")
     told = [item["late"] for item in items(orchestrator, outbox) if "late" in item]
     assert told == [False, True]
+
+
+def test_what_was_refused_stays_to_be_mended(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
+    outbox, tab = Outbox(), new_tab()
+    tab.goto(f"/q/{asked(orchestrator, outbox, CHOICE, {'id': 'q2', 'text': 'When?'})['id']}")
+    tab.locator("#text-2").fill("at noon")
+    tab.evaluate("document.querySelector('#option-1-1').value = 'gone'")
+    tab.locator("#option-1-1").check()
+    with tab.expect_navigation():
+        tab.get_by_role("button", name="Send answers").click()
+    wait_for(tab, "not there any more")
+    tab.evaluate("document.activeElement.blur()")
+    tab.locator("#live[data-is=live]").wait_for()
+    assert tab.locator("#text-2").input_value() == "at noon"
+    assert tab.get_by_text("not there any more").is_visible()
 
 
 def test_what_needs_a_person_appears_and_is_announced(orchestrator: Orchestrator, new_tab: OpenTab) -> None:

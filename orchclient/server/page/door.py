@@ -144,9 +144,9 @@ def _check_form() -> None:
 
 
 def _here() -> str:
-    """Where to come back to after the login: what was asked for, or the start after a form."""
+    """Where to come back to after the login: what was asked for, or after a form the page that it stood on."""
     if request.method not in ("GET", "HEAD"):
-        return url_for("page.home")
+        return request.path if request.endpoint in ("page.answer", "page.decide") else url_for("page.home")
     return request.full_path if request.query_string else request.path
 
 

@@ -37,6 +37,7 @@ function focusIn(part) {
 function isInUse(part, fresh) {
   const selection = document.getSelection();
   if (selection && !selection.isCollapsed && selection.containsNode(part, true)) return true;
+  if (part.querySelector("[data-given]")) return true; // sent, refused, and not to be lost
   if ([...part.querySelectorAll("input, textarea, select")].some(isEdited)) return true;
   if (!part.contains(document.activeElement)) return false;
   const place = focusIn(part);
