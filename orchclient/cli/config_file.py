@@ -29,6 +29,7 @@ SPOKEN: dict[str, str] = {
     "webhook_url": "A signed webhook. Never in this file: ORCHCLIENT_WEBHOOK_URL.",
     "webhook_secret": "Its whsec_ secret. Never in this file: ORCHCLIENT_WEBHOOK_SECRET.",
     "database_url": "The orchestrator's tables, without a server. Never in this file: ORCHCLIENT_DATABASE_URL.",
+    "nats_url": "NATS JetStream. Never in this file: ORCHCLIENT_NATS_URL.",
     "sinks": "More destinations, by name.",
 }
 """Every setting in the order in which people are shown them, and what it is in a line."""

@@ -9,17 +9,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.cli.documents import complaints
+
 
 class Ended:
     """A command that has ended."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+    def __init__(self, done: subprocess.CompletedProcess[str], arguments: tuple[str, ...] = ()) -> None:
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+        self._arguments = arguments
 
     @property
     def document(self) -> dict[str, Any]:
-        """The one document on stdout; anything else there is an error."""
+        """The one document on stdout, as its published schema has it; anything else there is an error."""
         parsed: dict[str, Any] = json.loads(self.out)
+        assert complaints(self._arguments, parsed) == []
+        assert parsed["ok"] == (self.code == 0), (self.code, parsed)
         return parsed
 
 
@@ -49,4 +54,4 @@ def orchclient(*arguments: str, **environment: str) -> Ended:
     """Run a command to its end."""
     command = [sys.executable, "-m", "orchclient", *arguments]
     env = {**os.environ, "COLUMNS": "120", **environment}
-    return Ended(subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False))
+    return Ended(subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False), arguments)

@@ -45,4 +45,4 @@ def inside(*arguments: str, stdin: bytes = b"", on_terminal: bool = False, **env
         except SystemExit as ended:
             code = ended.code
     assert isinstance(code, int)
-    return Ended(CompletedProcess(arguments, code, out.getvalue(), err.getvalue()))
+    return Ended(CompletedProcess(arguments, code, out.getvalue(), err.getvalue()), arguments)

@@ -1,0 +1,98 @@
+"""Every command prints one document, on success and on failure, and it is the one that is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from orchclient.cli.app import _COMMANDS
+from orchclient.testing.receiver import Receiver
+from tests.cli.documents import complaints, schema
+from tests.cli.inside import Inside, inside
+
+WITHOUT = {"serve", "mcp"}
+"""Those that run until they are stopped print no document; the groups below serve have their own."""
+
+
+@pytest.mark.parametrize("name", ["common", *sorted(set(_COMMANDS) - WITHOUT)])
+def test_a_command_publishes_a_schema_that_is_one(name: str) -> None:
+    Draft202012Validator.check_schema(schema(name))
+
+
+SUCCESSES = {
+    "answer": ("answer",),
+    "ask": ("ask", "t", "q?"),
+    "complete": ("complete", "t"),
+    "completion": ("completion", "zsh"),
+    "config": ("config",),
+    "config path": ("config", "path"),
+    "doctor": ("doctor",),
+    "escalate": ("escalate", "t", "e", "m"),
+    "export": ("export", "-o", "{dir}/r.jsonl"),
+    "flush": ("flush",),
+    "flush, dry": ("flush", "--dry-run"),
+    "list": ("list",),
+    "list, expired": ("list", "--state", "expired"),
+    "prune": ("prune", "--dead"),
+    "report": ("report", "t", "-o", "{dir}/t.html"),
+    "resend": ("resend", "--to", "orchestrator", "--since", "1h"),
+    "show": ("show", "{id}"),
+    "status": ("status",),
+    "status, checked": ("status", "--check"),
+    "update": ("update", "t"),
+    "verify": ("verify",),
+}
+
+
+@pytest.mark.parametrize("name", SUCCESSES)
+def test_what_a_command_prints_is_as_published(name: str, outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url)
+    id_ = command("update", "t", "--flush=20s").out.strip()
+    words = (word.format(dir=outbox_path.parent, id=id_) for word in SUCCESSES[name])
+    ended = command(*words, "--json")
+    assert (ended.code, ended.document["ok"], ended.err) == (0, True, "")
+
+
+BEFORE = ["answer", "flush", "list", "prune", "resend", "retry", "show", "status", "verify", "doctor", "report"]
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_before_the_first_record_there_is_a_document_too(name: str, tmp_path: Path) -> None:
+    more = {"resend": ("--to", "a", "--since", "1h"), "retry": ("--all",), "show": ("0",), "report": ("t",)}
+    ended = inside("--db", str(tmp_path / "none.db"), name, *more.get(name, ()), "--json")
+    assert ended.code in (0, 1)
+    assert ended.document["ok"] == (ended.code == 0)
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(_COMMANDS) - {"serve", "mcp", "completion", "config", "demo"}))
+def test_a_failure_is_a_document_too(name: str, outbox_path: Path) -> None:
+    ended = inside("--db", str(outbox_path), name, "--no-such-option", "--json")
+    assert (ended.code, ended.document["error"]["code"], ended.err) == (2, "usage", "")
+    ended = inside("--db", str(outbox_path), name, "--json", ORCHCLIENT_MODE="sometimes")
+    assert ended.code in (1, 2)  # doctor tells it as a finding
+    assert ended.document["ok"] is False
+
+
+def test_a_bug_is_a_document_too(outbox_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchclient.cli.status.whole_report", lambda *_: 1 / 0)
+    command = Inside(outbox_path)
+    command("update", "t")
+    ended = command("status", "--json")
+    assert (ended.code, ended.document["error"]["code"]) == (1, "unexpected")
+    assert "Traceback" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "document"),
+    [
+        ("flush", {"ok": True, "delivered": 3}),
+        ("flush", {"ok": True, "exists": False, "path": "/x", "more": 1}),
+        ("list", {"ok": True, "exists": True, "events": [{"id": "x"}]}),
+        ("status", {"ok": False, "error": {"code": "usage", "message": "m"}}),
+    ],
+)
+def test_a_document_that_says_more_or_less_than_is_published_is_found(typed: str, document: dict[str, object]) -> None:
+    assert complaints((typed,), document)
