@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+from attrs import evolve
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -166,11 +167,17 @@ class Orchestrator:
     def answer(self, question_id: str, decision: Decision) -> Settled | None:
         """Settle a question; the first answer counts. None when nobody asked it."""
         self.expire()
-        return self._settled(lambda session, now: questions.settle_question(session, question_id, decision, now))
+        dated = self._dated(decision)
+        return self._settled(lambda session, now: questions.settle_question(session, question_id, dated, now))
 
     def decide(self, review_id: str, decision: Decision) -> Settled | None:
         """Decide a review; the first decision counts. None when there is no such review."""
-        return self._settled(lambda session, now: questions.settle_review(session, review_id, decision, now))
+        dated = self._dated(decision)
+        return self._settled(lambda session, now: questions.settle_review(session, review_id, dated, now))
+
+    def _dated(self, decision: Decision) -> Decision:
+        """A decision that does not say when it was made was made now."""
+        return decision if decision.answered_us else evolve(decision, answered_us=self.now_us())
 
     def see(self, question_id: str, responder: Mapping[str, Any], channel: str) -> None:
         """A person looks at a question."""

@@ -190,12 +190,13 @@ def test_people_answer_through_the_tables_and_the_agent_hears_of_it(database: st
         assert handed_in.review is not None
         person = {"kind": "human", "id": "ada"}
         answers = [{"question_id": "q1", "options": ["b"]}]
-        people_side.answer(question.id, Decision("answered", person, answers, answered_us=people_side.now_us()))
-        people_side.decide(handed_in.event_id, Decision("approved", person, answered_us=people_side.now_us()))
+        people_side.answer(question.id, Decision("answered", person, answers))
+        people_side.decide(handed_in.event_id, Decision("approved", person))
         answer, decision = question.wait(WAIT_S), handed_in.review.wait(WAIT_S)
         assert answer is not None
         assert decision is not None
         assert (answer.choice, decision.outcome) == ("b", "approved")
+        assert abs(answer.answered_at - datetime.now(UTC)) < timedelta(minutes=5)  # when nothing else was said
 
 
 def test_items_are_acknowledged_when_they_are_stored(database: str, tmp_path: Path) -> None:
