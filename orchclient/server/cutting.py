@@ -25,14 +25,22 @@ class Cutter:
     def __init__(self, engine: Engine) -> None:
         self._ends = _interrupt if engine.dialect.name == "sqlite" else _shut_down
         self._open: dict[int, Any] = {}
+        self._has_cut = self._is_over = False
+        event.listen(engine, "do_connect", self._connecting)
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "close", self._closed)
 
     def cut(self) -> None:
-        """End what is under way. It fails there as if the database had gone away."""
+        """End what is under way. It fails there as if the database had gone away, and finds no other connection."""
+        self._has_cut = True
         for connection in list(self._open.values()):
             with suppress(Exception):  # it ended by itself meanwhile
                 self._ends(connection)
+
+    def end(self) -> None:
+        """Cut, for good."""
+        self._is_over = True
+        self.cut()
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -45,6 +53,11 @@ class Cutter:
             yield
         finally:
             timer.cancel()
+            self._has_cut = False
+
+    def _connecting(self, dialect: Any, *_: object) -> None:
+        if self._has_cut or self._is_over:  # the pool would try again, beyond the deadline
+            raise dialect.loaded_dbapi.OperationalError("no answer in time")
 
     def _connected(self, connection: Any, _: object) -> None:
         self._open[id(connection)] = connection

@@ -230,7 +230,7 @@ class _Opened:
 
     def close(self) -> None:
         if self.cutter is not None:
-            self.cutter.cut()
+            self.cutter.end()
             self.engine.dispose()
 
     @property

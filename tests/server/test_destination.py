@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from orchclient import OrchestratorClient, destinations
 from orchclient.cli import app
@@ -224,6 +226,30 @@ def test_an_end_does_not_wait_for_the_look_for_answers(database: str, tmp_path: 
     began = time.monotonic()
     client.close()
     assert time.monotonic() - began < 2.5
+
+
+def test_an_end_cuts_a_database_that_has_stopped_answering(postgres: Any, tmp_path: Path) -> None:
+    url = postgres.url()
+    client = OrchestratorClient("backend-7", outbox=tmp_path / "outbox.db", database_url=url)
+    client.request_clarification("task-1", "Which one?")
+    assert client.flush(WAIT_S)
+    with closing(Orchestrator.open(url)) as orchestrator, orchestrator.reading() as session:
+        backends = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        stopped = list(session.scalars(text(backends)))
+    assert stopped
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        client.update_task_status("task-1", "testing")
+        began = time.monotonic()
+        client.close()
+        assert time.monotonic() - began < 5  # 2 s that the exchange under way is given; its deadline would be 10 s
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    with OrchestratorClient("backend-7", outbox=tmp_path / "outbox.db", database_url=url) as client:
+        assert client.flush(WAIT_S)
+    assert len(stored(url)) == 2
 
 
 def test_a_question_nobody_answered_is_settled_without_a_server(database: str, tmp_path: Path) -> None:
