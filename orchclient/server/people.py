@@ -370,13 +370,15 @@ def agents(session: Session) -> list[AgentView]:
 def sources(session: Session) -> list[SourceView]:
     """Outboxes, the one that was heard of last first, each with its lowest gaps."""
     rows = select(Source, func.coalesce(Inbox.last - Inbox.acknowledged, 0))
-    rows = rows.outerjoin(Inbox, Inbox.source_id == Source.id).order_by(Source.last_seen_us.desc())
-    return [_source(session, source, waiting) for source, waiting in session.execute(rows.limit(MOST_ROWS)).all()]
+    rows = rows.outerjoin(Inbox, Inbox.source_id == Source.id).order_by(Source.last_seen_us.desc()).limit(MOST_ROWS)
+    found = session.execute(rows).all()
+    held = select(Span.source_id, func.sum(Span.last - Span.first + 1)).group_by(Span.source_id)
+    held = held.where(Span.source_id.in_([source.id for source, _ in found]))
+    counted = {row[0]: int(row[1]) for row in session.execute(held)}
+    return [_source(session, source, source.highest - counted.get(source.id, 0), waiting) for source, waiting in found]
 
 
-def _source(session: Session, row: Source, waiting: int) -> SourceView:
-    held = select(func.coalesce(func.sum(Span.last - Span.first + 1), 0)).where(Span.source_id == row.id)
-    missing = row.highest - int(session.execute(held).scalar_one())
+def _source(session: Session, row: Source, missing: int, waiting: int) -> SourceView:
     gaps: Any = spans.report(session, row.name)["gaps"] if missing else []
     return SourceView(
         row.name, row.owner, row.first_seen_us, row.last_seen_us, row.highest, missing, gaps[:MOST_GAPS], waiting
