@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -138,6 +140,24 @@ def test_odd_questions_about_what_is_there_are_answered(client: FlaskClient, tex
 
 
 NAMES = ("id", "q", "place", "before")
+FIELDS = ("option-1", "text-1", "comment", "outcome", "digest", "task", "next", "token")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(ODD_TEXT, min_size=8, max_size=8))
+def test_odd_addresses_and_forms_of_the_page_are_answered(client: FlaskClient, texts: list[str]) -> None:
+    given_ = [text.encode("utf-8", "replace").decode() for text in texts]
+    events = [Outbox().question(), Outbox().completion(review=True)]
+    assert client.post("/v1/events", data=json.dumps(events), headers={"Content-Type": BATCH_TYPE}).status_code == 200
+    known = [f"/q/{events[0]['id']}", f"/r/{events[1]['id']}"]
+    odd = [f"/{folder}/{quote(given_[0] or 'x', safe='')}" for folder in "qr"]
+    query = dict(zip(("id", "task", "before", "agent", "q", "status", "place", "told"), given_, strict=True))
+    for path in (*known, *odd, "/", "/tasks", "/task", "/error", "/event", "/agents"):
+        assert client.get(path, query_string=query).status_code in (200, 303, 308, 400, 404), path
+    csrf = re.findall(r'name="csrf" value="([0-9a-f]+)"', client.get(known[0]).text)[0]
+    form = dict(zip(FIELDS, given_, strict=True)) | {"csrf": csrf}
+    for path in (*known, *odd, "/cancel", "/message", "/login"):
+        assert client.post(path, data=form).status_code in (303, 308, 400, 404, 405), path
 
 
 @pytest.mark.release

@@ -33,6 +33,8 @@ def enter() -> Any:
     """Find out who it is; who is nobody yet is shown the login, and led back afterwards."""
     if request.endpoint == "page.static":
         return None
+    if any("\x00" in text for text in (request.path, *request.args.values(), request.form.get("task", ""))):
+        raise Refused(404, "There is nothing whose name holds a NUL.")  # which PostgreSQL cannot even be asked for
     served = orchestrator()
     g.cookie = _cookie()
     with served.reading() as session:
