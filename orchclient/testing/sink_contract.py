@@ -15,10 +15,13 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from orchclient.core.batch import Batch
-from orchclient.core.http import HttpOutcome, HttpReply, NoReply
+from orchclient.core.event_message import message_of
+from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
 from orchclient.core.limits import BATCH_EVENTS
+from orchclient.core.message import Message
 from orchclient.core.policy import Action, Fate, Verdict, complete
-from orchclient.sinks.sink import AnySink, DirectSink, Selective, Sink
+from orchclient.core.telling import Remedy
+from orchclient.sinks.sink import AnySink, ChatSink, DirectSink, Selective, Sink
 
 NOW_US = 1_800_000_000_000_000
 DEADLINE_S = 5.0
@@ -72,7 +75,7 @@ def _event(id_: str, seq: int, text: str) -> str:
 
 
 class DestinationContract:
-    """What holds for both kinds. ``make_sink`` gives a new one, of the same configuration, each time."""
+    """What holds for all kinds. ``make_sink`` gives a new one, of the same configuration, each time."""
 
     secrets: Sequence[str] = ()
     """Texts that the configuration holds and that must not show."""
@@ -137,12 +140,7 @@ class SinkContract(DestinationContract):
         """An https URL (http to this machine), headers without control characters, a body of bytes."""
         sink = self.make_sink()
         request = sink.render(batch_of(self._largest(sink), '\u202e@everyone <!channel> \\ " \n \U0001f600'))
-        url = urlsplit(request.url)
-        assert url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
-        assert isinstance(request.body, bytes)
-        for name, value in request.headers.items():
-            assert f"{name}{value}".isprintable(), f"header {name}"
-            assert value.isascii(), f"header {name}"
+        _check_request(request)
 
     def test_what_is_accepted_is_delivered(self) -> None:
         """All of it."""
@@ -203,6 +201,73 @@ def _everything() -> Iterator[HttpOutcome]:
                 yield HttpReply(status, headers, body)
     for reason in (*NEVER_SETTLES, "request", "settings"):
         yield NoReply(reason, "in our words")
+
+
+class ChatSinkContract(DestinationContract):
+    """For dialects of messages, which people read."""
+
+    def make_sink(self) -> ChatSink:
+        """The destination under test."""
+        raise NotImplementedError
+
+    def accepting(self, request: HttpRequest) -> HttpReply:
+        """An answer by which the service shows what was posted."""
+        raise NotImplementedError
+
+    def test_whatever_it_shows_can_be_put_on_the_wire(self) -> None:
+        """Rich and plain: an https URL (http to this machine), headers in ASCII, a body of bytes."""
+        for text in _HOSTILE:
+            for plain in (False, True):
+                _check_request(self.make_sink().post(_message(text), plain=plain))
+
+    def test_what_is_accepted_is_shown(self) -> None:
+        """And settled."""
+        sink = self.make_sink()
+        told = sink.told(self.accepting(sink.post(_message("a step"))), NOW_US)
+        assert (told.verdict.action, told.remedy) == (Action.SETTLE, Remedy.NONE)
+
+    def test_a_post_without_an_answer_may_have_arrived(self) -> None:
+        """So it is not repeated blindly: people would read it twice. One that was never sent can be repeated."""
+        sink = self.make_sink()
+        for reason in ("timeout", "broken"):
+            told = sink.told(NoReply(reason), NOW_US)
+            assert told.verdict.action is not Action.SETTLE, reason
+            assert told.remedy is Remedy.IT_MAY_HAVE_ARRIVED, reason
+        assert sink.told(NoReply("connect"), NOW_US).remedy is Remedy.NONE
+
+    def test_no_answer_settles_what_nobody_has_seen(self) -> None:
+        """Trouble, refusals and redirects."""
+        sink = self.make_sink()
+        for status in (301, 307, 401, 403, 429, 500, 502, 503):
+            assert sink.told(HttpReply(status), NOW_US).verdict.action is not Action.SETTLE, status
+
+    def test_no_answer_at_all_can_hurt_it(self) -> None:
+        """Whatever comes: a verdict, in words that can be printed."""
+        sink = self.make_sink()
+        for outcome in _everything():
+            for is_edit in (False, True):
+                verdict = sink.told(outcome, NOW_US, is_edit=is_edit).verdict
+                assert 0 <= verdict.retry_after_s <= 3600, outcome
+                assert verdict.reason.isprintable(), outcome
+                assert len(verdict.reason) <= 500, outcome
+
+
+_HOSTILE = ("a step", '\u202e@everyone <!channel> \\ " \n \U0001f600', "x" * 4_000)
+
+
+def _message(text: str) -> Message:
+    message = message_of(json.loads(_event("01a207af-1842-726b-b2a7-000000000001", 1, text)))
+    assert message is not None
+    return message
+
+
+def _check_request(request: HttpRequest) -> None:
+    url = urlsplit(request.url)
+    assert url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
+    assert isinstance(request.body, bytes)
+    for name, value in request.headers.items():
+        assert f"{name}{value}".isprintable(), f"header {name}"
+        assert value.isascii(), f"header {name}"
 
 
 class DirectSinkContract(DestinationContract):
