@@ -169,6 +169,9 @@ def _members(text: str) -> Iterator[tuple[Any, str]]:
     while mark != "]":
         value, end = _DECODER.raw_decode(text, place)
         yield value, text[place:end]
+        if text.startswith(",{", end):  # as nearly always
+            place = end + 1
+            continue
         place = _after_space(text, end)
         mark = text[place : place + 1]
         if mark == ",":
@@ -236,7 +239,7 @@ def _is_as_before(event: dict[str, Any]) -> bool:
         same = _SAME(event)
         if same not in _lanes or len(event) != len(same) + _OTHERS:
             return _is_new_lane(event, same)
-        new = _IS_ID(event["id"]) and _IS_SEQUENCE(event["sequence"]) and _IS_INSTANT(event["time"])
+        new = _IS_SEQUENCE(event["sequence"]) and _IS_INSTANT(event["time"])  # the id was looked at before
         return new is not None and type(event["data"]) is dict
     except (KeyError, TypeError):
         return False
