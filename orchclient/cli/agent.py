@@ -91,7 +91,9 @@ def _whereabouts(client: OrchestratorClient, document: dict[str, Any], report: F
     if not document["recorded"]:
         return "Not recorded: orchclient is disabled (ORCHCLIENT_MODE)"
     if report is not None:
-        return f"Recorded; {plural(report.delivered, 'event')} delivered, {plural(report.pending, 'event')} pending"
+        why = next((f" ({each.state}: {each.reason})" for each in report.destinations.values() if each.pending), "")
+        counts = f"{plural(report.delivered, 'event')} delivered, {plural(report.pending, 'event')} pending"
+        return f"Recorded; {counts}{printable(why)}"
     sinks = client.health().sinks
     if not sinks:
         return "Recorded; no destination is configured yet: set ORCHCLIENT_URL"

@@ -98,9 +98,13 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
-Exit codes: 0 done, 1 error, 2 wrong usage or setting, 3 events still pending or a question still open,
-4 events became dead, 5 outbox busy, 6 credentials refused, 7 people decided otherwise, 8 a deadline
-has passed, 130 interrupted. Durations: 90, 90s, 15m, 2h, 7d. An id may be shortened to any unique beginning.""",
+Exit codes: 0 done, 1 error, 2 wrong usage or setting, 3 events still pending or
+a question still open, 4 events became dead, 5 outbox busy, 6 credentials refused,
+7 people decided otherwise, 8 a deadline has passed, 130 interrupted.
+
+\b
+Durations are 90, 90s, 15m, 2h or 7d. An id may be shortened to any unique
+beginning. --json prints one document, on failure too.""",
 )
 @click.option("--db", type=click.Path(), metavar="PATH", help="The outbox file (default: ORCHCLIENT_DB).")
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE", help="A TOML file with settings.")

@@ -121,7 +121,8 @@ def _nothing(selection: Selection, alive: list[Listed], rows: list[SinkRow]) -> 
     if alive:
         return "not dead: " + "; ".join(f"{each.entry.id} is {_fates(each, rows)}" for each in alive)
     where = f" for {rows[0].name}" if len(rows) == 1 else ""
-    return f"nothing to retry: no dead letters of {printable(selection.words)}{where}; see orchclient list --state dead"
+    whose = f" of {printable(selection.words)}" if selection.events or selection.task else ""
+    return f"nothing to retry: no dead letters{whose}{where}; see orchclient list --state dead"
 
 
 def _fates(each: Listed, rows: list[SinkRow]) -> str:

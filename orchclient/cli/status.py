@@ -181,7 +181,7 @@ def _advice(report: OutboxReport, settings: config.Settings, configured: tuple[s
     for sink in report.sinks:
         lines += _trouble(sink)
     if report.open_requests:
-        lines.append(f"Waiting for a person: {plural(report.open_requests, 'request')}")
+        lines.append(f"Waiting for a person: {plural(report.open_requests, 'request')}. Look: orchclient answer")
     if report.unreadable_items:
         lines.append(f"Items of the inbox that cannot be read and count for nothing: {report.unreadable_items}")
     lines += _held(report)

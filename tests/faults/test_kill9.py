@@ -272,7 +272,7 @@ def test_agents_killed_at_random_moments_lose_nothing(world_number: int, make_wo
 # --- negative controls ------------------------------------------------------------------------------------------------
 
 
-CONTROL_KILLS = 40
+CONTROL_KILLS = 200
 
 
 def _broken_promise(world: World, kill_one: Callable[[World], None]) -> str:
@@ -290,7 +290,8 @@ def _kill_at_random_one_of(build: str) -> Callable[[World], None]:
     def kill_one(world: World) -> None:
         agent = world.hire(build=build)
         world.acknowledged(agent, 1)
-        hear([agent], lambda: False, world.chance.random() * 0.03)
+        # On a busy machine what it does takes ten times as long.
+        hear([agent], lambda: False, world.chance.random() * world.chance.choice((0.03, 0.3)))
         world.kill([agent], f"{RANDOM}, a control")
 
     return kill_one
