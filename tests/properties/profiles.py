@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, core, settings
 MEMORY = "/dev/shm"
 
 SEARCH = settings(
-    max_examples=300,
+    max_examples=200,
     stateful_step_count=50,
     deadline=None,
     database=None,
