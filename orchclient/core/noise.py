@@ -79,6 +79,7 @@ class Topic:
     is_spaced: bool = False
     ends_progress: bool = False  # the task's own message is to tell this too
     ends: bool = False  # it is over: told to whoever was told that it began, and to nobody else
+    began: str = ""  # the topic of what a reminder reminds of, or of what ends when it has no key in common with that
 
 
 Data = Mapping[str, Any]
@@ -144,12 +145,16 @@ def _error(id_: str, task: str, data: Data) -> Topic:
 
 
 def _error_over(id_: str, task: str, data: Data) -> Topic:
-    key = data.get("dedup_key")
-    return Topic(f"error:{task}:{key}" if key else f"error:{data.get('error_id')}", 0, ends=True)
+    key, began = data.get("dedup_key"), f"error:{data.get('error_id')}"
+    return Topic(f"error:{task}:{key}" if key else began, 0, ends=True, began=began)
 
 
 def _reminder(id_: str, task: str, data: Data) -> Topic:
-    return Topic(f"reminder:{id_}", _urgency(data))
+    about = data.get("about")
+    about = about if isinstance(about, Mapping) else {}
+    is_error = str(about.get("type")).removeprefix(PREFIX) == EventType.ERROR_ESCALATED
+    began = f"{'error' if is_error else 'ask'}:{about.get('id')}"
+    return Topic(f"reminder:{id_}", _urgency(data), began=began)
 
 
 def _gap(id_: str, task: str, data: Data) -> Topic:

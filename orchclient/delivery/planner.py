@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from orchclient.core.noise import Topic, due_us, status_topic, step_topic, task_topic, thread_topic, topic_of
 from orchclient.delivery.settlement import DAMAGED, Selection
@@ -36,8 +36,13 @@ class Planner:
         if topic is None or not self._takes(event):
             return
         known = posts.known(con, self.chat.name, topic.key)
+        if topic.ends and not known.is_known and topic.began:
+            topic = evolve(topic, key=topic.began)
+            known = posts.known(con, self.chat.name, topic.key)
         if not (known.is_known if topic.ends else self.chat.rules.is_told(topic.urgency)):
             return
+        if topic.began and not topic.ends and not posts.known(con, self.chat.name, topic.began).is_known:
+            posts.keep(con, self.chat.name, topic.began, task, "", now_us)  # who is reminded of it is told its end, too
         if known.told_id == event["id"]:  # out of files that were lost, behind what it superseded
             posts.drop_untold(con, self.chat.name, topic.key)
         else:

@@ -106,7 +106,7 @@ class Teller(Worker):
         telling = self._next()
         if telling is None:
             return self._next_due_s()
-        if telling.events and not self._waits_with_others() and (self._edits(telling) or self._answers()):
+        if telling.events and not self._waits_with_others() and (self._edits(telling) or self._answers(telling.row)):
             self._tell(telling)
         return max(self._not_before - self.clock.monotonic(), 0.0)
 
@@ -194,7 +194,7 @@ class Teller(Worker):
     def _edits(self, telling: Telling) -> bool:
         return bool(telling.edits) and self.chat.can_edit
 
-    def _answers(self) -> bool:
+    def _answers(self, row: SinkRow) -> bool:
         """Whether the service answers; asked when it owed an answer, since a post that is lost costs a message."""
         at_us = self.clock.now_us()
         outcome = self._probed() if self._doubt.is_to_be_asked else None
@@ -208,9 +208,6 @@ class Teller(Worker):
             self._doubt = self._doubt.after_lost_probe()
         reason = f"before the next message: {told.verdict.reason}"
         told = evolve(told, verdict=without_secrets(evolve(told.verdict, reason=reason), self.redact))
-        row = self.outbox.query(lambda con: cursors.sink(con, self.sink.name))
-        if row is None:
-            raise StaleEpoch
         status = outcome.status if isinstance(outcome, HttpReply) else None
         self._wait_as_told(told, Exchange(Selection(row, ""), told.verdict, at_us, status, outcome.took_ms))
         return False

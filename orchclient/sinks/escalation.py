@@ -1,11 +1,18 @@
-"""A destination named for escalation: it gets reminders that two earlier ones led to nothing, and nothing else."""
+"""A destination named for escalation: it gets reminders that two earlier ones led to nothing, and nothing else.
+
+People who were called that way are told when it is over: a chat tells an end only where it told the beginning.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
 
-from orchclient.sinks.sink import AnySink
+from orchclient.core.events import EventType
+from orchclient.core.message import PREFIX
+from orchclient.sinks.sink import AnySink, is_chat
+
+_OVER = frozenset({EventType.CLARIFICATION_WITHDRAWN, EventType.CLARIFICATION_CONSUMED, EventType.ERROR_RESOLVED})
 
 
 class _OnlyEscalated:
@@ -23,8 +30,9 @@ class _OnlyEscalated:
         return getattr(self._sink, name)
 
     def takes(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether an event is an escalated reminder."""
-        return attributes.get("escalated") is True
+        """Whether an event is an escalated reminder, or for people the end of what they were reminded of."""
+        is_over = str(attributes.get("type")).removeprefix(PREFIX) in _OVER
+        return attributes.get("escalated") is True or (is_over and is_chat(self._sink))
 
 
 def only_escalated(sink: AnySink) -> AnySink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import sqlite3
 import subprocess
@@ -19,12 +20,16 @@ import pytest
 from attrs import evolve
 
 from orchclient import OrchestratorClient
-from orchclient.core.events import NotificationPriority
+from orchclient.core.events import Event, NotificationPriority
 from orchclient.core.http import HttpOutcome, HttpReply
+from orchclient.core.ids import uuid7
 from orchclient.core.noise import NoiseRules
 from orchclient.core.policy import Action, Verdict
+from orchclient.core.reminders import Schedule, Waiting
 from orchclient.core.secret import Secret
 from orchclient.core.telling import Told
+from orchclient.delivery.clock import SystemClock
+from orchclient.delivery.reminding import Reminding
 from orchclient.outbox import cursors, journal, posts
 from orchclient.outbox.cursors import SinkRow
 from orchclient.reporting import Delivered
@@ -551,6 +556,34 @@ def test_a_destination_for_escalation_is_told_escalated_reminders_only(make_clie
         assert client.flush(SOON_S)
         assert service.seen == []
         assert books(client) == (1, 0, 0)
+
+
+def reminded_of(about: str, type_: str) -> Event:
+    """A third reminder, which is for destinations of escalation too."""
+    waiting = Waiting(about, type_, "t", "agent-1", "critical", 0, 3, 3600 * 10**6, None, "{}")
+    return waiting.reminder(uuid7(time.time_ns() // 10**6, os.urandom(10)), time.time_ns() // 1000)
+
+
+def test_who_was_called_by_an_escalated_reminder_is_told_when_it_is_over(make_client: MakeClient) -> None:
+    with DiscordDouble(limit=100) as service:
+        client = make_client(sinks=[only_escalated(discord(service))])
+        asked = client.request_clarification("t", ["Which?"], "critical")
+        failed = client.escalate_error("t", "database_connection", "down", 1, dedup_key="db")
+        other = client.request_clarification("t", ["Another?"], "critical")
+        for about, type_ in ((asked.id, "clarification.requested.v1"), (failed.event_id, "error.escalated.v1")):
+            Reminding(client._station._outbox, SystemClock(), Schedule()).look()  # what is open is known
+            client._station.record(reminded_of(about, type_), None, False)
+        assert client.flush(SOON_S)
+        asked.withdraw("found it")
+        other.withdraw("of which nobody was reminded")
+        client.resolve_error("t", "db")
+        assert client.flush(SOON_S)
+        said = texts(service)
+        assert [bool(re.search(word, text)) for word, text in zip(WORDS, said, strict=True)] == [True] * 4
+        assert books(client) == (8, 0, 0)
+
+
+WORDS = ("has waited 1 h for an answer", "needed help with t", "withdrew its question", "the error db of t is over")
 
 
 def test_no_thread_is_left(make_client: MakeClient) -> None:
