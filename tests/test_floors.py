@@ -30,6 +30,8 @@ FILES = {
     "origins": 3,
     "opened": 3,
     "destinations": 3,
+    "dialects": 3,
+    "sink_options": 3,
     "recorder": 3,
     "people": 3,
     "station": 3,
