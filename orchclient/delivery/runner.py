@@ -212,28 +212,42 @@ class Runner:
         epoch = self._outbox.write(lambda con: leadership.begin_epoch(con, self.sink.name, holder))
         row = self._outbox.query(lambda con: cursors.sink(con, self.sink.name))
         with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
-            make_worker = self._worker_class()
-            from orchclient.sinks.sink import inbox_of, is_direct
+            self._poller = self._made_poller(epoch)
+            self._worker = self._made_worker(epoch)
+        if row is not None:
+            self._worker.resume(row)
+        if self._poller is not None:
+            self._poller.start()
+        return self._worker
 
-            inbox = inbox_of(self.sink)
-            if inbox is not None:
-                from orchclient.delivery.inbox_wire import wire_of
-                from orchclient.delivery.poller import Poller
+    def _made_poller(self, epoch: int) -> Poller | None:
+        from orchclient.sinks.sink import inbox_of
 
-                self._poller = Poller(
-                    self._outbox,
-                    self.sink.name,
-                    partial(wire_of, inbox, self._make_transport, self._clock, self._deadline_s),
-                    self._clock,
-                    epoch,
-                    redact=self._redact,
-                    overtaken=self._lose_epoch,
-                )
-            load = getattr(self.sink, "load", None)
-            if load is not None:
-                load()
-            self._wire = self.sink if is_direct(self.sink) else self._make_transport()
-        self._worker = make_worker(
+        inbox = inbox_of(self.sink)
+        if inbox is None:
+            return None
+        from orchclient.delivery.inbox_wire import wire_of
+        from orchclient.delivery.poller import Poller
+
+        return Poller(
+            self._outbox,
+            self.sink.name,
+            partial(wire_of, inbox, self._make_transport, self._clock, self._deadline_s),
+            self._clock,
+            epoch,
+            redact=self._redact,
+            overtaken=self._lose_epoch,
+        )
+
+    def _made_worker(self, epoch: int) -> Worker:
+        from orchclient.sinks.sink import is_direct
+
+        make_worker = self._worker_class()
+        load = getattr(self.sink, "load", None)
+        if load is not None:
+            load()
+        self._wire = self.sink if is_direct(self.sink) else self._make_transport()
+        return make_worker(
             self._outbox,
             self.sink,
             self._wire,
@@ -244,11 +258,6 @@ class Runner:
             self._announce,
             self._poller.look if self._poller else None,
         )
-        if row is not None:
-            self._worker.resume(row)
-        if self._poller is not None:
-            self._poller.start()
-        return self._worker
 
     def _worker_class(self) -> type[Worker]:
         """People are told messages, everybody else gets events."""
