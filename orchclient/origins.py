@@ -91,7 +91,9 @@ def shape(value: Any) -> str:
     """What was given, without what it says: it may be a secret in the wrong place."""
     if isinstance(value, str):
         return f"text of {len(value)} characters" if len(value) != 1 else "text of 1 character"
-    words = {bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
+    if type(value) is int:
+        return "another whole number" if value > 0 else "a negative number" if value else "zero"
+    words = {bool: "true or false", float: "a number", list: "a list", dict: "a table"}
     return words.get(type(value), f"a {type(value).__name__}")
 
 

@@ -205,15 +205,15 @@ def _due_line(each: Due) -> str:
 
 def _text(report: FlushReport, configured: Sequence[str]) -> str:
     lines = [f"{name}  {_outcome(each)}" for name, each in report.destinations.items()]
-    if not report.destinations:
-        lines.append("No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL.")
-    elif not configured and report.due:
-        lines.append("No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL.")
+    if not lines:
+        return "No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL."
     if len(lines) > 1:
         lines.append(
             f"{number(report.delivered)} delivered, {number(report.pending)} pending, {number(report.dead)} dead"
         )
     lines[-1] += f" in {report.seconds:.1f} s"
+    if not configured and report.due:
+        lines.append("No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL.")
     if report.dead:
         lines.append("Look: orchclient list --state dead")
     return "\n".join(lines)

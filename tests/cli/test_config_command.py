@@ -96,7 +96,10 @@ def test_every_setting_is_explained_and_every_one_for_files_is_in_the_file() -> 
     [
         ("\nretention = [1]", "retention ({file}:2) is not usable: expected a duration such as 90, 90s, "
          "15m, 2h or 30d, not a list"),
-        ("max_pending = 0.5", "max_pending ({file}:1) is not usable: expected a whole number of events, not a number"),
+        ("max_pending = 0.5", "max_pending ({file}:1) is not usable: expected a whole number of events, "
+         "1 or more, not a number"),
+        ("min_free_bytes = 0", "min_free_bytes ({file}:1) is not usable: expected a whole number of bytes, "
+         "1 or more, not zero"),
         ("modus = 'x'", "unknown setting 'modus' ({file}:1); did you mean mode?"),
         ("agent = 'a'\ntoken = 's3cret'", "{file}:2: token is a secret and must not stand in this file; use token"),
         ("[sinks.a]\nkind = 'discrod'", "[sinks.a]: unknown kind 'discrod'; did you mean discord?"),

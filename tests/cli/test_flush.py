@@ -47,6 +47,11 @@ def second(tmp_path: Path) -> Iterator[tuple[Receiver, str]]:
         yield receiver, str(settings)
 
 
+def test_without_a_destination_it_says_what_to_set_and_no_time(client: OrchestratorClient, outbox_path: Path) -> None:
+    ended = Command(outbox_path)("flush")
+    assert ended.out == "No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL.\n"
+
+
 def test_what_noise_rules_hold_back_is_not_due_and_is_told(make_client: MakeClient, outbox_path: Path) -> None:
     with DiscordDouble() as discord:
         command = Command(outbox_path)
