@@ -103,7 +103,7 @@ class People:
     def late_answers(self, request_id: str) -> tuple[Answer, ...]:
         """Valid answers that came when it was settled already, in order; they change nothing."""
         items = self._station.query(lambda con: inbox.received(con, request=request_id)) or []
-        return tuple(answer_of(_data(each), is_late=True) for each in items if each.verdict is ItemVerdict.LATE)
+        return tuple(answer_of(each.data, is_late=True) for each in items if each.verdict is ItemVerdict.LATE)
 
     def withdraw(self, task_id: str, request_id: str, reason: str) -> Receipt | None:
         """Tell people that no answer is needed any more; None when it was settled before."""
@@ -113,12 +113,12 @@ class People:
     def cancellation(self, task_id: str) -> Message | None:
         """The newest request to stop a task."""
         items = self._station.query(lambda con: inbox.told(con, task_id, CANCEL_REQUESTED, 1)) or []
-        return _cancellation(_data(items[0])) if items else None
+        return _cancellation(items[0].data) if items else None
 
     def messages(self, task_id: str) -> tuple[Message, ...]:
         """What people told the agent about a task, in order; the last thousand."""
         items = self._station.query(lambda con: inbox.told(con, task_id, MESSAGE, 1000)) or []
-        return tuple(_message(_data(each)) for each in items)
+        return tuple(_message(each.data) for each in items)
 
     def received(self, after_n: int, task_id: str | None) -> tuple[Received, ...]:
         """Every item as it came, with what became of it."""
@@ -154,11 +154,6 @@ def _consumption(request: Request) -> Draft | None:
         return verbs.clarification_consumption(request.task, request.id, request.answer_id or "", data)
     status = _FOLLOWS.get(data.get("outcome", ""))
     return verbs.status_update(request.task, status, None, None, None) if status else None
-
-
-def _data(item: Received) -> Mapping[str, Any]:
-    data: Mapping[str, Any] = json.loads(item.body)["data"]
-    return data
 
 
 def _cancellation(data: Mapping[str, Any]) -> Message:

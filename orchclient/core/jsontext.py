@@ -19,8 +19,6 @@ from typing import Any
 
 from orchclient.core.errors import InvalidEvent
 
-JsonDict = dict[str, Any]
-
 _SCALARS: dict[type, Callable[[Any], Any]] = {
     datetime: datetime.isoformat,
     date: date.isoformat,

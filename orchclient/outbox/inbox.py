@@ -37,6 +37,18 @@ class Received:
     problem: str
     body: str
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What it says, as docs/wire.md has it: words of people, never to be acted upon as they are.
+
+        Empty for an item that cannot be read.
+        """
+        try:
+            data = json.loads(self.body)["data"]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
 
 @frozen
 class Addressed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +23,6 @@ Heard = SimpleQueue[Received]
 
 def heard(queue: Heard) -> Received:
     return queue.get(timeout=LONG)
-
-
-def data_of(item: Received) -> dict[str, Any]:
-
-    data: dict[str, Any] = json.loads(item.body)["data"]
-    return data
 
 
 def store(client: OrchestratorClient, text: str, *, id_: str, task: str = "t") -> None:
@@ -72,12 +65,12 @@ def test_an_answer_a_word_and_a_wish_to_stop_are_told_with_who_said_it(
     receiver.answer(question, "red", by="ada")
     answer = heard(queue)
     assert (answer.verdict, answer.request) == (ItemVerdict.ACCEPTED, question.id)
-    assert data_of(answer)["responder"]["id"] == "ada"
+    assert answer.data["responder"]["id"] == "ada"
     assert question.state == "answered"
     client.request_clarification("t", "Which size?")  # something is open, so it is polled
     receiver.message("t", "mind the gap")
     receiver.cancel("t", "superseded")
-    assert [data_of(heard(queue)).get("text"), data_of(heard(queue)).get("reason")] == ["mind the gap", "superseded"]
+    assert [heard(queue).data.get("text"), heard(queue).data.get("reason")] == ["mind the gap", "superseded"]
 
 
 def test_what_another_process_stored_is_told_once_and_in_order(make_listening: MakeListening) -> None:
@@ -86,7 +79,7 @@ def test_what_another_process_stored_is_told_once_and_in_order(make_listening: M
     for number in range(250):
         store(client, f"word {number}", id_=f"m-{number}")
         store(client, f"word {number}", id_=f"m-{number}")
-    assert [data_of(heard(queue))["text"] for _ in range(250)] == [f"word {number}" for number in range(250)]
+    assert [heard(queue).data["text"] for _ in range(250)] == [f"word {number}" for number in range(250)]
     assert queue.empty()
 
 
@@ -100,8 +93,8 @@ def test_only_what_is_for_this_agent_is_told(make_listening: MakeListening, rece
     assert heard(theirs).request == questions[1].id
     store(mine, "for the other", id_="1", task="of other")
     store(mine, "for me", id_="2", task="of mine")
-    assert data_of(heard(queue))["text"] == "for me"
-    assert data_of(heard(theirs))["text"] == "for the other"
+    assert heard(queue).data["text"] == "for me"
+    assert heard(theirs).data["text"] == "for the other"
     assert queue.empty()
     assert theirs.empty()
 

@@ -231,3 +231,9 @@ def test_the_newest_item_is_never_forgotten_so_no_place_comes_twice(outbox: Outb
     outbox.write(lambda con: inbox.forget(con, NOW + 1))
     outbox.write(lambda con: inbox.store_page(con, "o", SOURCE, [{"strange": "3"}], "3", NOW))
     assert [item.n for item in outbox.query(inbox.received)] == [before_n, before_n + 1]
+
+
+@pytest.mark.parametrize("body", ["no JSON", "[]", "{}", '{"data": 1}', "null", "[" * 100_000])
+def test_an_item_that_cannot_be_read_says_nothing(body: str) -> None:
+    item = inbox.Received(1, SOURCE, "i", "x", "t", None, None, NOW, ItemVerdict.UNREADABLE, "broken", body)
+    assert item.data == {}

@@ -175,6 +175,20 @@ class TestWhoGetsIt:
         source = receiver.events[0]["source"]
         assert [entry.source for entry in receiver._orchestrator.inbox.entries] == [source]
 
+    def test_an_inbox_of_several_pages_arrives_whole_and_in_order(
+        self, receiver: Receiver, agent: OrchestratorClient
+    ) -> None:
+        receiver.end_pages_after(2)
+        question = asked(agent)
+        assert receiver.wait_for(1, LONG)
+        words = [f"word {number}" for number in range(5)]
+        for word in words:
+            receiver.message("task-1", word)
+        receiver.answer(question, "yes")
+        assert question.wait(LONG)
+        told = [item.data["text"] for item in agent.inbox() if item.type.endswith("task.message.v1")]
+        assert told == words
+
 
 class TestPolicies:
     def test_every_question_is_answered_as_the_policy_says_open_ones_first(
