@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +144,27 @@ class Place:
 def _receiver(place: Place) -> dict[str, Any]:
     """Settings of a client whose receiver notes its answers before it gives them.
 
-    Every thirteenth event is refused, tasks whose name ends in 1 are put off now and then, every tenth answer is lost.
+    Every thirteenth event is refused, tasks whose name ends in 1 are put off in every third request that has them, from
+    the first on, every tenth answer is lost. All by turns, so that no run goes without.
     """
-    rng = random.Random(place.rng.random())
+    requests, turns = count(1), count()
 
     def rules() -> Sequence[Rule]:
-        put_off = rng.random() < 0.3
-        return *REFUSAL, *Fault.retry(lambda event: put_off and event["subject"].endswith("1")).rules
+        decided: list[bool] = []
+
+        def is_put_off(event: Mapping[str, Any]) -> bool:
+            if not event["subject"].endswith("1"):
+                return False
+            if not decided:
+                decided.append(next(turns) % 3 == 0)
+            return decided[0]
+
+        return *REFUSAL, *Fault.retry(is_put_off).rules
 
     def told(events: Sequence[dict[str, Any]], answers: dict[str, str]) -> None:
         note(answered=answers, kept=[event for event in events if answers[event["id"]] == "accepted"])
 
-    wire = OrchestratorWire(rules=rules, told=told, loses_answer=lambda: rng.random() < 0.1)
+    wire = OrchestratorWire(rules=rules, told=told, loses_answer=lambda: next(requests) % 10 == 8)
     return {"mode": "online", "url": URL, "transport": lambda: wire}
 
 
@@ -499,6 +509,13 @@ def settles_before_the_answer() -> None:
     Worker._attempt = early  # type: ignore[method-assign]
 
 
+def _taken(owed: list[Any]) -> Iterator[Any]:
+    """What is owed, each by one thread."""
+    with suppress(IndexError):
+        while True:
+            yield owed.pop()
+
+
 def parks_in_two_steps() -> None:
     """An event is put on the desk in one transaction and counted before the next, which may be a while later."""
     from orchclient.outbox import desk
@@ -510,8 +527,8 @@ def parks_in_two_steps() -> None:
     write = outbox.Outbox.write
 
     def twice(self: Any, work: Any, *, synced: bool = False) -> Any:
-        while owed:
-            write(self, lambda con: count(con, *owed.pop()), synced=synced)
+        for change in _taken(owed):
+            write(self, lambda con, change=change: count(con, *change), synced=synced)
         return write(self, work, synced=synced)
 
     outbox.Outbox.write = twice  # type: ignore[method-assign]
@@ -531,8 +548,8 @@ def folds_superseded_in_two_steps() -> None:
 
     def twice(self: Any, work: Any, *, synced: bool = False) -> Any:
         result = write(self, work, synced=synced)
-        while owed:
-            write(self, lambda con: add(con, *owed.pop()[1:]), synced=synced)
+        for gap in _taken(owed):
+            write(self, lambda con, gap=gap: add(con, *gap[1:]), synced=synced)
         return result
 
     outbox.Outbox.write = twice  # type: ignore[method-assign]
