@@ -56,12 +56,12 @@ ANSWERS: dict[str, bytes] = {
     "unavailable": b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nX-A: a\r\nx-a: b\r\nContent-Length: 0\r\n\r\n",
     "set_cookie": OK + b"Set-Cookie: session=1; Path=/\r\nContent-Length: 0\r\n\r\n",
 }
-# Sent at once, then byte by byte; finished after about two seconds, so that a client that waits shows.
+# Sent at once, then byte by byte; finished after about five seconds, so that a client that waits shows.
 DRIPS: dict[str, tuple[bytes, bytes]] = {
-    "drip_headers": (OK, b"X-Slow: " + b"x" * 28 + b"\r\n\r\n"),
-    "drip_body": (OK + b"Content-Length: 40\r\n\r\n", b"x" * 40),
-    "drip_unmeasured_body": (OK + b"\r\n", b"x" * 40),
-    "drip_chunks": (CHUNKED, b"1\r\nx\r\n" * 6 + b"0\r\n\r\n"),
+    "drip_headers": (OK, b"X-Slow: " + b"x" * 88 + b"\r\n\r\n"),
+    "drip_body": (OK + b"Content-Length: 100\r\n\r\n", b"x" * 100),
+    "drip_unmeasured_body": (OK + b"\r\n", b"x" * 100),
+    "drip_chunks": (CHUNKED, b"1\r\nx\r\n" * 16 + b"0\r\n\r\n"),
 }
 # Sent once, then without end.
 FLOODS: dict[str, tuple[bytes, bytes]] = {

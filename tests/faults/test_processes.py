@@ -32,6 +32,7 @@ from orchclient.outbox import outbox as outbox_module
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
 from tests.faults.program import QUICK_S, Program
+from tests.stopwatch import Stopwatch
 
 SINK = "orchestrator"
 LONG_S = 800
@@ -250,14 +251,13 @@ def test_an_agent_that_ends_in_the_middle_of_many_threads_records_keeps_what_it_
         receiver.always(Fault.hang())
     with Program("record_until_the_end", ending, str(outbox_path), receiver.url) as agent:
         acknowledged = [agent.line() for _ in range(200)]
-        began = time.monotonic()
-        if ending.startswith("SIG"):
-            agent.process.send_signal(getattr(signal, ending))
-        acknowledged += agent.ended(ENDINGS[ending])
-        took_s = time.monotonic() - began
-    print(f"{ending} with the network {network}: {took_s:.2f} s, {len(acknowledged)} acknowledged")
+        with Stopwatch() as took:
+            if ending.startswith("SIG"):
+                agent.process.send_signal(getattr(signal, ending))
+            acknowledged += agent.ended(ENDINGS[ending])
+    print(f"{ending} with the network {network}: {took.s:.2f} s, {len(acknowledged)} acknowledged")
     assert set(acknowledged) <= set(ids_in(outbox_path))
-    assert took_s < LONGEST_END_S
+    assert took.s < LONGEST_END_S
     deliver_the_rest(outbox_path, receiver)
     assert sorted(event["id"] for event in receiver.events) == sorted(ids_in(outbox_path))
 
@@ -361,13 +361,12 @@ def test_a_process_that_is_stopped_while_it_checkpoints_does_not_block_a_record_
     with Program("hold_the_gate", str(outbox_path), "alone") as holder, ThreadPoolExecutor(1) as pool:
         assert holder.line() == "held"
         holder.process.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        result = pool.submit(record_or_give_up, client)
-        wait_until(result.done, BUSY_S)
-        holder.process.send_signal(signal.SIGKILL)
-        result.result(30)
-        took_s = time.monotonic() - began
-    assert took_s < BUSY_S
+        with Stopwatch() as took:
+            result = pool.submit(record_or_give_up, client)
+            wait_until(result.done, BUSY_S)
+            holder.process.send_signal(signal.SIGKILL)
+            result.result(30)
+    assert took.s < BUSY_S
 
 
 def test_a_process_that_is_stopped_while_it_commits_delays_checkpoints_and_nothing_else(
@@ -381,13 +380,12 @@ def test_a_process_that_is_stopped_while_it_commits_delays_checkpoints_and_nothi
     with Program("hold_the_gate", str(outbox_path), "shared") as holder:
         assert holder.line() == "held"
         holder.process.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        for _ in range(50):  # two of them want to checkpoint, wait a moment and leave it
-            client.update_task_status("task", "testing")
-        took_s = time.monotonic() - began
+        with Stopwatch() as took:
+            for _ in range(50):  # two of them want to checkpoint, wait a moment and leave it
+                client.update_task_status("task", "testing")
         assert not store.checkpoint(wait=True)
     assert store.checkpoint(wait=True)
-    assert took_s < BUSY_S
+    assert took.s < BUSY_S
 
 
 def test_callers_that_wait_together_for_a_process_that_never_commits_give_up_together(
@@ -397,12 +395,10 @@ def test_callers_that_wait_together_for_a_process_that_never_commits_give_up_tog
     client.update_task_status("task", "testing")
     with closing(sqlite3.connect(outbox_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        began = time.monotonic()
-        with ThreadPoolExecutor(4) as pool:
+        with Stopwatch() as took, ThreadPoolExecutor(4) as pool:
             results = list(pool.map(record_or_give_up, [client] * 4))
-        took_s = time.monotonic() - began
     assert results == ["OutboxBusy"] * 4
-    assert took_s < BUSY_S
+    assert took.s < BUSY_S
 
 
 def record_or_give_up(client: OrchestratorClient) -> str:

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from orchclient.server.reading import BATCH_TYPE
 from tests.server.events import Event, body_of
+from tests.stopwatch import Stopwatch
 
 START_S = 60
 _FORKS = multiprocessing.get_context("forkserver")
@@ -62,11 +63,11 @@ class Served:
         """SIGTERM; how many seconds the end took."""
         assert self._process is not None
         assert self._process.pid is not None
-        begun = time.monotonic()
-        os.kill(self._process.pid, signal.SIGTERM)
-        self._process.join(START_S)
+        with Stopwatch() as took:
+            os.kill(self._process.pid, signal.SIGTERM)
+            self._process.join(START_S)
         assert self._process.exitcode == 0
-        return time.monotonic() - begun
+        return took.s
 
     def __enter__(self) -> Served:
         return self.start()
