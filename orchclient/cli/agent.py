@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ import click
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import settings_of
 from orchclient.cli.output import ExitCode, emit, plural, printable
+from orchclient.cli.remarks import has_onlooker, remark
 from orchclient.client import OrchestratorClient
 from orchclient.reporting import FlushReport, SinkReport
 
@@ -71,8 +71,8 @@ def tell(
         sinks = client.health().sinks
         document = document | {"destinations": {sink.name: _fares(sink) for sink in sinks}}
     emit({"ok": code == ExitCode.DONE, **document}, document["id"], as_json=as_json)
-    if not as_json and sys.stderr.isatty():
-        click.echo(f"{printable(what)}. {_whereabouts(client, document, report)}", err=True)
+    if not as_json and has_onlooker():
+        remark(f"{printable(what)}. {_whereabouts(client, document, report)}")
     return code
 
 

@@ -84,7 +84,11 @@ def answer_command(
     settings = settings_of(ctx)
     station = open_existing(settings)
     if station is None:
-        raise OutboxError(f"nothing is asked: there is no outbox yet at {outbox_path(settings)}")
+        where = f"there is no outbox yet at {outbox_path(settings)}"
+        if request_id:
+            raise OutboxError(f"no question or review {printable(request_id)!r}: {where}")
+        emit({"ok": True, "open": []}, f"Nothing waits for a person: {where}.", as_json=as_json)
+        return ExitCode.DONE
     try:
         if not request_id:
             waiting = station.query(lambda con: [_asked(con, each) for each in requests.open_ones(con)])

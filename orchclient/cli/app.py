@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -115,6 +116,7 @@ beginning. --json prints one document, on failure too.""",
     default="auto",
     help="When there is colour.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Log lines on stderr.")
 @click.option(
     "--version",
@@ -125,12 +127,14 @@ beginning. --json prints one document, on failure too.""",
     help="Show versions.",
 )
 @click.pass_context
-def cli(ctx: click.Context, db: str | None, config_file: str | None, colour_: str, verbose: bool) -> None:
+def cli(ctx: click.Context, db: str | None, config_file: str | None, colour_: str, quiet: bool, verbose: bool) -> None:
     """Durable messages from an agent to its orchestrator and to people.
 
     Agents record into a local outbox; these commands look into it, deliver it and repair it.
     """
-    ctx.obj = {"db": db, "config_file": config_file}
+    if quiet and verbose:
+        raise click.UsageError("either --quiet or --verbose", ctx)
+    ctx.obj = {"db": db, "config_file": config_file, "is_quiet": quiet}
     ctx.color = colour.wanted(colour_)
     if verbose:
         import logging
@@ -146,8 +150,12 @@ def run(args: list[str] | None = None) -> NoReturn:
         code = cli.main(arguments, prog_name="orchclient", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         code = _failed(wants_json, "interrupted", "Interrupted", "", ExitCode.INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:  # typed to find out what there is
+        click.echo(error.format_message(), err=True)
+        code = ExitCode.USAGE
     except click.ClickException as error:
-        code = _failed(wants_json, "usage", error.format_message(), _usage_hint(error), ExitCode.USAGE)
+        message, hint = _usage(error)
+        code = _failed(wants_json, "usage", message, hint, ExitCode.USAGE)
     except ConfigError as error:
         code = _failed(wants_json, "config", str(error), "", ExitCode.USAGE)
     except OrchClientError as error:
@@ -163,14 +171,33 @@ def run(args: list[str] | None = None) -> NoReturn:
     sys.exit(int(code or 0))
 
 
-def _usage_hint(error: click.ClickException) -> str:
+def _usage(error: click.ClickException) -> tuple[str, str]:
+    """What was wrong with what was typed, and what to type instead."""
     context: Any = getattr(error, "ctx", None)
-    return f"Try {context.command_path} --help" if context else "Try orchclient --help"
+    path = context.command_path if context else "orchclient"
+    option = getattr(error, "option_name", "")
+    if option == "--json" and path == "orchclient":
+        return "--json goes behind the command", "As in: orchclient status --json"
+    if option in _BEFORE and path != "orchclient":
+        what = f"{option} {_BEFORE[option]}".rstrip()
+        return f"{option} goes before the command", f"As in: {path.replace(' ', f' {what} ', 1)}"
+    return error.format_message(), f"Try {path} --help"
+
+
+_BEFORE = {
+    "--db": "PATH",
+    "--config": "FILE",
+    "--color": "always",
+    **dict.fromkeys(("-q", "--quiet", "-v", "--verbose", "--version"), ""),
+}
+"""Options of all commands, with a value."""
 
 
 def _failed(wants_json: bool, code: str, message: str, hint: str, exit_code: ExitCode) -> ExitCode:
-    if wants_json:
-        click.echo(json_document({"ok": False, "error": {"code": code, "message": message, "hint": hint}}))
-    else:
-        click.echo(f"Error: {message}" + (f"\n{hint}" if hint else ""), err=True)
+    document = {"ok": False, "error": {"code": code, "message": message, "hint": hint}}
+    with suppress(OSError):  # stdout may be what has failed
+        if wants_json:
+            click.echo(json_document(document))
+            return exit_code
+    click.echo(f"Error: {message}" + (f"\n{hint}" if hint else ""), err=True)
     return exit_code

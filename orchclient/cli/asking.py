@@ -9,6 +9,7 @@ import click
 
 from orchclient.cli import completion
 from orchclient.cli.agent import agent_option, flush_option, speaking, tell
+from orchclient.cli.choices import OneOf
 from orchclient.cli.duration import Until
 from orchclient.cli.given import json_value, members
 from orchclient.cli.opening import json_option
@@ -25,7 +26,7 @@ from orchclient.core.events import NotificationPriority
 @click.option("--questions-json", metavar="JSON|-", help="A list of {text, id, options, recommended}, or - for stdin.")
 @click.option(
     "--priority",
-    type=click.Choice([each.value for each in NotificationPriority]),
+    type=OneOf([each.value for each in NotificationPriority]),
     default=NotificationPriority.MEDIUM.value,
     show_default=True,
     help="How soon a person should look.",

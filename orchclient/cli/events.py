@@ -10,6 +10,7 @@ import click
 from attrs import asdict
 
 from orchclient.cli import completion
+from orchclient.cli.choices import OneOf
 from orchclient.cli.choosing import check_sinks, sink_option
 from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
@@ -26,9 +27,7 @@ from orchclient.outbox.listing import Fate, Listed
 
 
 @click.command("list")
-@click.option(
-    "--state", "states", multiple=True, type=click.Choice(listing.STATES), help="Only these; may be repeated."
-)
+@click.option("--state", "states", multiple=True, type=OneOf(listing.STATES), help="Only these; may be repeated.")
 @click.option("--task", metavar="ID", help="Only one task.", shell_complete=completion.tasks)
 @sink_option("Only what goes to one destination.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as task.status; repeatable.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from orchclient.cli.dry_run import Due, due
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, plural, printable
+from orchclient.cli.remarks import has_onlooker, remark
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
@@ -99,13 +99,13 @@ def _flushed(
     as_json: bool,
 ) -> int:
     with interruption() as interrupted:
-        watch = _Watch(interrupted, holders, is_shown=sys.stderr.isatty() and not as_json)
+        watch = _Watch(interrupted, holders, is_shown=has_onlooker() and not as_json)
         report = station.flush(timeout, names, watch, task)
         watch.clear()
     code = ExitCode.INTERRUPTED if interrupted.is_set() else exit_code(report)
     document = {"ok": code == ExitCode.DONE, "interrupted": interrupted.is_set(), **report.to_dict()}
     if interrupted.is_set() and not as_json:
-        click.echo("Interrupted: what is left stays in the outbox", err=True)
+        remark("Interrupted: what is left stays in the outbox")
     emit(document, _text(report, station.sink_names), as_json=as_json)
     return code
 
@@ -146,12 +146,12 @@ class _Watch:
         if self._is_shown and progress.working and time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + SHOW_EVERY_S
             left = sum(max(progress.mark.last_seq - row.cursor, 0) + row.parked for row in progress.rows)
-            click.echo(f"\r\x1b[K{number(left)} left{self._who}", nl=False, err=True)
+            remark(f"\r\x1b[K{number(left)} left{self._who}", nl=False)
 
     def clear(self) -> None:
         """Take the line away."""
         if self._is_shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            remark("\r\x1b[K", nl=False)
 
 
 def _name(holder: Holder) -> str:

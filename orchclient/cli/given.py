@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from orchclient.cli.remarks import remark
+
 MOST_BYTES = 1_048_576
 """Of a text that is cut anyway: its end says what went wrong. JSON beyond it is more than an event may hold."""
 
@@ -73,6 +75,8 @@ def _stdin(option: str) -> Any:
     if before := taken.get("orchclient.stdin"):
         raise click.UsageError(f"both {before} and {option} read stdin: give one of them otherwise")
     taken["orchclient.stdin"] = option
+    if sys.stdin is None:
+        raise click.UsageError(f"{option}: stdin is closed: there is nothing to read")
     if sys.stdin.isatty():
-        click.echo(f"{option}: reading the terminal; end with Ctrl-D", err=True)
+        remark(f"{option}: reading the terminal; end with Ctrl-D")
     return sys.stdin.buffer

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
 import click
 
 from orchclient.cli.colour import styled
+from orchclient.core.errors import OrchClientError
 
 
 class ExitCode(IntEnum):
@@ -27,6 +29,10 @@ class ExitCode(IntEnum):
     OTHERWISE = 7
     EXPIRED = 8
     INTERRUPTED = 130
+
+
+class Unwritable(OrchClientError):
+    """The result could not be written to stdout."""
 
 
 def json_document(value: Any) -> str:
@@ -128,4 +134,17 @@ def plural(count: int, word: str) -> str:
 
 def emit(value: Any, text: str, *, as_json: bool) -> None:
     """Print the result: the document, or the text for people."""
-    click.echo(json_document(value) if as_json else text)
+    with written():
+        click.echo(json_document(value) if as_json else text)
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """A block that writes the result to stdout. Raises ``Unwritable``, as when its disk is full."""
+    try:
+        yield
+    except BrokenPipeError:  # its reader has enough
+        raise
+    except OSError as error:
+        what = f"the result cannot be written to stdout: {error.strerror or error}; what was done stays done"
+        raise Unwritable(what) from error

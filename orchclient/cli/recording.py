@@ -14,9 +14,10 @@ import click
 from attrs import asdict
 
 from orchclient import recordings
+from orchclient.cli.choices import OneOf
 from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
-from orchclient.cli.output import emit, plural
+from orchclient.cli.output import emit, plural, written
 from orchclient.config import Settings
 from orchclient.core.errors import InvalidRecording, OutboxError
 from orchclient.core.recording import Header
@@ -33,9 +34,7 @@ from orchclient.station import SwitchedOff, open_station
 @click.option("--task", metavar="ID", help="Only one task.")
 @click.option("--agent", metavar="ID", help="Only one agent.")
 @click.option("--since", "since_us", type=Since(), metavar="WHEN", help="Recorded since: 2h, or a time.")
-@click.option(
-    "--state", "states", multiple=True, type=click.Choice(listing.STATES), help="Only these; may be repeated."
-)
+@click.option("--state", "states", multiple=True, type=OneOf(listing.STATES), help="Only these; may be repeated.")
 @json_option
 @click.pass_context
 def export_command(
@@ -91,8 +90,9 @@ def _out(output: Path | None) -> Iterator[IO[bytes]]:
         with recordings.private_file(output) as file:
             yield file
         return
-    yield sys.stdout.buffer
-    sys.stdout.buffer.flush()
+    with written():
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
 
 
 def _told(header: Header) -> dict[str, Any]:
@@ -126,7 +126,8 @@ def import_command(ctx: click.Context, file: Path, is_dry: bool, as_json: bool) 
         with _rewound(file) as lines:
             header, taken = _taken_in(settings, lines, is_dry=is_dry)
     except InvalidRecording as error:
-        raise InvalidRecording(error.line, f"{error.problem} ({file})") from None
+        where = "" if str(file) in error.problem else f" ({file})"
+        raise InvalidRecording(error.line, f"{error.problem}{where}") from None
     document = {
         "ok": True,
         "dry_run": is_dry,
@@ -158,6 +159,8 @@ def _rewound(file: Path) -> Iterator[IO[bytes]]:
     """The recording as a file that can be read twice: stdin and pipes are kept beside meanwhile."""
     with SpooledTemporaryFile(max_size=recordings.IN_MEMORY_BYTES) as spool:
         if str(file) == "-":
+            if sys.stdin is None:
+                raise click.UsageError("FILE is -, and stdin is closed: there is nothing to read")
             copyfileobj(sys.stdin.buffer, spool)
             spool.seek(0)
             yield spool

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option
 from orchclient.cli.output import ExitCode, emit, plural, table
+from orchclient.cli.remarks import remark
 from orchclient.core.errors import ConfigError
 from orchclient.core.timestamps import rfc3339
 
@@ -102,7 +103,7 @@ def serve_command(
             signal.signal(number, lambda *_: server.stop())
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through it again and again is a tenth of the ingest
-        click.echo(f"Listening on {server.url}", err=True)
+        remark(f"Listening on {server.url}")
         if opens:
             serving.opened_browser(server.url)
         server.run()

@@ -6,14 +6,16 @@ import click
 
 from orchclient.cli import completion
 from orchclient.cli.agent import agent_option, flush_option, speaking, tell
+from orchclient.cli.choices import OneOf
 from orchclient.cli.given import members, text_of
 from orchclient.cli.opening import json_option
 from orchclient.cli.output import ExitCode, printable
+from orchclient.cli.remarks import remark
 from orchclient.cli.told import receipt_document, wish_document
 from orchclient.cli.waiting import WAIT_HELP, told_review, wait_option
 from orchclient.core.events import TaskStatus
 
-STATUSES = click.Choice([status.value for status in TaskStatus])
+STATUSES = OneOf([status.value for status in TaskStatus])
 
 
 @click.command("update")
@@ -58,7 +60,7 @@ def update_command(
         code = tell(client, document, f"{task} is {status}", flush_s, as_json=as_json)
         if wish and not as_json:
             who = wish.sender.display or wish.sender.id or wish.sender.kind
-            click.echo(printable(f"{task}: {who} asks to stop it: {wish.text or 'no reason given'}"), err=True)
+            remark(printable(f"{task}: {who} asks to stop it: {wish.text or 'no reason given'}"))
     return code
 
 

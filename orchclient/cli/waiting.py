@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ import click
 
 from orchclient.cli.duration import Duration
 from orchclient.cli.output import ExitCode, age, emit, printable
+from orchclient.cli.remarks import has_onlooker, remark
 from orchclient.cli.told import answer_document
 from orchclient.core.answers import Answer, QuestionAnswer
 from orchclient.core.errors import OutboxError
@@ -48,8 +48,8 @@ def told_review(document: dict[str, Any], review: Review, wait_s: float, *, as_j
 
 
 def _waited(asked: Clarification | Review, wait_s: float) -> Answer | None:
-    if sys.stderr.isatty() and asked.state.is_open:
-        click.echo(f"{asked.id}: waiting for a person, {age(wait_s)} at most. Ctrl-C: it stays open", err=True)
+    if has_onlooker() and asked.state.is_open:
+        remark(f"{asked.id}: waiting for a person, {age(wait_s)} at most. Ctrl-C: it stays open")
     return asked.wait(wait_s)
 
 
@@ -69,11 +69,11 @@ def _told(
         emit({"ok": code == ExitCode.DONE, **document, **more}, "", as_json=True)
         return code
     if answer is None:
-        click.echo(f"Still open: {asked.id}. Ask the same again to go on waiting; nothing is asked twice.", err=True)
+        remark(f"Still open: {asked.id}. Ask the same again to go on waiting; nothing is asked twice.")
         return code
     if text := words(answer):
         click.echo(printable(text, keep="\n"))
-    click.echo(_by(answer), err=True)
+    remark(_by(answer))
     return code
 
 

@@ -99,4 +99,7 @@ def test_an_id_that_is_none_and_no_outbox_are_told(
 ) -> None:
     client.update_task_status("t", "testing")
     assert "no question or review" in command("answer", "0000", "red").err
-    assert "no outbox yet" in Command(tmp_path / "none.db")("answer").err
+    ended = Command(tmp_path / "none.db")("answer")
+    assert (ended.code, "no outbox yet" in ended.out, ended.err) == (0, True, "")
+    ended = Command(tmp_path / "none.db")("answer", "0000", "red")
+    assert (ended.code, "no outbox yet" in ended.err) == (1, True)

@@ -154,6 +154,11 @@ def test_what_an_agent_calls_a_task_steers_no_terminal(outbox_path: Path, make_c
         (("list", "--to", "orchestrato"), "Did you mean orchestrator?"),
         (("prune", "--dead", "--to", "orchestrato"), "Did you mean orchestrator?"),
         (("qqq",), "Commands: demo, status"),
+        (("update", "t", "in-progress"), "Did you mean in_progress?"),
+        (("list", "--state", "Ded"), "Did you mean dead?"),
+        (("flush", "-q"), "As in: orchclient -q flush"),
+        (("serve", "token", "--color", "never"), "As in: orchclient --color always serve token"),
+        (("-q", "-v", "status"), "either --quiet or --verbose"),
     ],
 )
 def test_a_typing_error_is_answered_with_what_was_probably_meant(
@@ -163,6 +168,78 @@ def test_a_typing_error_is_answered_with_what_was_probably_meant(
     command("update", "t")
     ended = command(*arguments)
     assert (ended.code, ended.out, hint in ended.err) == (2, "", True), ended.err
+
+
+def test_an_option_in_front_that_belongs_behind_is_told_so_in_a_document() -> None:
+    ended = inside("--json", "status")
+    assert (ended.code, ended.document["error"]["hint"]) == (2, "As in: orchclient status --json")
+
+
+@pytest.mark.parametrize("group", [(), ("serve", "token")])
+def test_a_group_alone_shows_its_help_and_no_error(group: tuple[str, ...]) -> None:
+    ended = inside(*group)
+    assert (ended.code, ended.out, ended.err.startswith("Usage: orchclient")) == (2, "", True)
+    assert "\nCommands:" in ended.err
+
+
+# --- streams that are not there ---------------------------------------------------------------------------------------
+
+
+def typed(command: Inside, words: str) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a line, redirections included."""
+    environment = {**os.environ, **command.environment, "PYTHON": sys.executable}
+    line = f'o() {{ "$PYTHON" -m orchclient "$@"; }}; {words}'
+    return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("words", ["list", "list --json", "update t", "export"])
+def test_a_result_that_cannot_be_written_is_told_in_one_line(outbox_path: Path, words: str) -> None:
+    command = Inside(outbox_path)
+    command("update", "t")
+    ended = typed(command, f"o {words} > /dev/full")
+    message = "the result cannot be written to stdout: No space left on device; what was done stays done"
+    assert (ended.returncode, ended.stderr) == (1, f"Error: {message}\n")
+
+
+def test_a_reader_that_has_enough_is_no_error_to_tell(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    command("update", "t")
+    for words in ("list", "list --json", "export", "--help"):
+        assert typed(command, f"o {words} | true").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ("update t --metadata-json - <&-", 2, "--metadata-json: stdin is closed"),
+        ("import - <&-", 2, "stdin is closed"),
+        ("list >&-", 0, ""),
+        ("flush --timeout 0 2>&-", 3, ""),
+        ("nonsense 2>&-", 2, ""),
+    ],
+)
+def test_a_stream_that_is_closed_makes_no_traceback(outbox_path: Path, words: str, code: int, told: str) -> None:
+    command = Inside(outbox_path, "http://127.0.0.1:1")
+    command("update", "t")
+    ended = typed(command, f"o {words}")
+    assert (ended.returncode, told in ended.stderr, "Traceback" in ended.stderr) == (code, True, False)
+
+
+# --- quiet ------------------------------------------------------------------------------------------------------------
+
+
+def test_quiet_leaves_the_result_and_the_errors(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    ask = ("ask", "t", "Which port?", "--wait=0")
+    assert "Still open" in command(*ask).err
+    waited = command("-q", *ask)
+    assert (waited.code, waited.out, waited.err) == (3, "", "")
+    db = command.environment["ORCHCLIENT_DB"]
+    assert "Recorded" in inside("update", "t", on_terminal=True, ORCHCLIENT_DB=db).err
+    told = inside("-q", "update", "t", on_terminal=True, ORCHCLIENT_DB=db)
+    assert (told.code, told.out.count("\n"), told.err) == (0, 1, "")
+    assert "no destination" in inside("-q", "list", "--to", "x", on_terminal=True, ORCHCLIENT_DB=db).err
 
 
 # --- completion -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,24 @@
+"""What is said beside the result: on stderr, for people, and not with ``--quiet``. Errors always are, elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+def remark(text: str, *, nl: bool = True) -> None:
+    """Say something that a script does not need."""
+    if not _is_quiet():
+        click.echo(text, nl=nl, err=True)
+
+
+def has_onlooker() -> bool:
+    """Whether a person looks at a terminal: then there is progress, and what follows is told."""
+    return sys.stderr is not None and sys.stderr.isatty() and not _is_quiet()  # None: it was closed, as by 2>&-
+
+
+def _is_quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    flags = context.find_root().obj if context else None
+    return bool(flags and flags.get("is_quiet"))
