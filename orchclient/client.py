@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from orchclient import config, tracing
 from orchclient.core import verbs
-from orchclient.core.events import NotificationPriority, Receipt, TaskStatus
+from orchclient.core.events import EventType, NotificationPriority, Receipt, TaskStatus
 from orchclient.core.exceptions import error_type_of, mark_escalated, message_of, traceback_of
 from orchclient.core.ids import checked_id
 from orchclient.core.incidents import checked_key
@@ -24,7 +24,8 @@ from orchclient.core.judging import RequestKind
 from orchclient.core.task_state import TaskState
 from orchclient.delivery.callbacks import Callback, Callbacks, Hearer
 from orchclient.delivery.clock import Clock, SystemClock
-from orchclient.handles import Clarification, Completion, Escalation, Review
+from orchclient.handles import Clarification, Completion, Escalation, Review, escalation_of
+from orchclient.outbox import journal
 from orchclient.outbox.inbox import Received
 from orchclient.outbox.requests import Request
 from orchclient.people import People
@@ -366,6 +367,12 @@ class OrchestratorClient:
             checked_id("task_id", task_id), self._recorder.clean_text(checked_key(dedup_key))
         )
         return None if incident is None else self._recorder.record_resolution(incident, note)
+
+    def escalation(self, event_id: str) -> Escalation | None:
+        """A call for help, by its event's id, also by an earlier process; None when it is not kept here any more."""
+        found = self._station.query(lambda con: journal.find(con, event_id))
+        calls = [each for each in found or () if each.id == event_id and each.type == EventType.ERROR_ESCALATED]
+        return escalation_of(calls[0], self._recorder) if calls else None
 
     # --- look -----------------------------------------------------------------------------------------------------
 

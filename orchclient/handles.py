@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from attrs import field, frozen
 
 from orchclient.core.answers import Answer
 from orchclient.core.events import NotificationPriority, Receipt
 from orchclient.core.incidents import Incident
 from orchclient.core.judging import RequestState
+from orchclient.outbox.journal import Entry
 from orchclient.people import People
 from orchclient.recorder import Recorder
 
@@ -140,3 +143,12 @@ class Escalation:
 
     def __bool__(self) -> bool:
         return True
+
+
+def escalation_of(entry: Entry, recorder: Recorder) -> Escalation:
+    """The call for help that an event of the journal is."""
+    data = json.loads("{" + entry.body)["data"] if entry.is_whole else {}
+    first_id, count = data.get("first_id", entry.id), data.get("count", 1)
+    incident = Incident(entry.task, data.get("dedup_key"), first_id, entry.id, count)
+    receipt = Receipt(entry.id, entry.seq, entry.recorded_us)
+    return Escalation(receipt, NotificationPriority(entry.priority), count, incident, recorder)

@@ -254,3 +254,18 @@ def test_the_counts_are_those_of_a_simple_model(
             client.close()
             client = OrchestratorClient("a", outbox=path, background=False)
     client.close()
+
+
+def test_an_escalation_is_found_by_its_id_after_a_restart(make_client: MakeClient, outbox_path: Path) -> None:
+    first = make_client()
+    events = [escalate(first, key=None), escalate(first), escalate(first)]
+    receipt = first.update_task_status("t", "testing")
+    first.close()
+    later = make_client()
+    found = [later.escalation(each.event_id) for each in events]
+    assert [(each.receipt, each.priority, each.count) for each in found if each] == [
+        (each.receipt, each.priority, each.count) for each in events
+    ]
+    assert [later.escalation(each) for each in (receipt.event_id, events[0].event_id[:20], "ffff")] == [None] * 3
+    assert [each.resolve() is not None for each in found if each] == [True, True, False]
+    assert [data["error_id"] for data in resolutions(outbox_path)] == [events[0].event_id, events[1].event_id]

@@ -126,6 +126,7 @@ class OrchestratorClient(Remote[sync.OrchestratorClient]):
     # --- call for help --------------------------------------------------------------------------------------------
 
     escalate_error = into(Escalation, sync.OrchestratorClient.escalate_error)
+    escalation = into(_maybe(Escalation), sync.OrchestratorClient.escalation)
     resolve_error = recorded(sync.OrchestratorClient.resolve_error)
     escalate_exception = into(Escalation, sync.OrchestratorClient.escalate_exception)
 

@@ -30,6 +30,10 @@ SUCCESSES = {
     "config path": ("config", "path"),
     "doctor": ("doctor",),
     "escalate": ("escalate", "t", "e", "m"),
+    "withdraw": ("withdraw", "{question}"),
+    "withdraw, withdrawn": ("withdraw", "{withdrawn}"),
+    "resolve": ("resolve", "{error}"),
+    "resolve, nothing": ("resolve", "t", "--dedup-key", "k"),
     "export": ("export", "-o", "{dir}/r.jsonl"),
     "flush": ("flush",),
     "flush, dry": ("flush", "--dry-run"),
@@ -49,8 +53,13 @@ SUCCESSES = {
 @pytest.mark.parametrize("name", SUCCESSES)
 def test_what_a_command_prints_is_as_published(name: str, outbox_path: Path, receiver: Receiver) -> None:
     command = Inside(outbox_path, receiver.url)
-    id_ = command("update", "t", "--flush=20s").out.strip()
-    words = (word.format(dir=outbox_path.parent, id=id_) for word in SUCCESSES[name])
+    made = {"dir": str(outbox_path.parent), "id": command("update", "t", "--flush=20s").out.strip()}
+    if "withdraw" in name:
+        made |= {"question": command("ask", "t", "q?").out.strip(), "withdrawn": command("ask", "t", "r?").out.strip()}
+        command("withdraw", made["withdrawn"])
+    if "resolve" in name:
+        made["error"] = command("escalate", "t", "e", "m").out.strip()
+    words = (word.format_map(made) for word in SUCCESSES[name])
     ended = command(*words, "--json")
     assert (ended.code, ended.document["ok"], ended.err) == (0, True, "")
 

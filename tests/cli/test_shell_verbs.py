@@ -127,6 +127,63 @@ def test_how_waiting_ends_is_told_by_the_exit_code(
     assert (document["ok"], document["answer"]["is_default"]) == (False, printed == "80\n")
 
 
+def test_a_question_is_withdrawn_once_and_not_when_it_is_settled(command: Inside) -> None:
+    question = command("ask", "t", "Which port?").out.strip()
+    told = command("withdraw", question[:24], "--reason", "found it", "--agent", "hook-2")
+    event = event_of(command, told.out)
+    assert (told.code, told.err, event["agentid"]) == (0, "", "hook-2")
+    assert event["data"] == {"task_id": "t", "clarification_id": question, "reason": "found it"}
+    again = command("withdraw", question)
+    assert (again.code, again.out, "was withdrawn before" in again.err) == (0, "", True)
+    assert command.json("answer")["open"] == []
+    answered = command("ask", "t", "Which host?").out.strip()
+    command("answer", answered, "db-1")
+    late = command("withdraw", answered)
+    assert (late.code, "is settled already: answered" in late.err) == (1, True)
+
+
+def test_what_is_no_question_is_not_withdrawn(command: Inside) -> None:
+    review = command("complete", "t", "--review").out.strip()
+    assert "is a review" in command("withdraw", review).err
+    assert command("withdraw", "ffff").code == 1
+    command("ask", "t", "q?")
+    assert "begins several" in command("withdraw", "0").err
+
+
+def test_an_incident_is_resolved_once_by_its_key(command: Inside) -> None:
+    first = command("escalate", "t", "e", "m", "--dedup-key", "k").out.strip()
+    command("escalate", "t", "e", "m", "--dedup-key", "k")
+    told = command("resolve", "t", "--dedup-key", "k", "--note", "the cable")
+    data = event_of(command, told.out)["data"]
+    assert data == {"task_id": "t", "error_id": first, "count": 2, "dedup_key": "k", "note": "the cable"}
+    again = command("resolve", "t", "--dedup-key", "k")
+    assert (again.code, again.out, "no open incident 'k'" in again.err) == (0, "", True)
+
+
+@pytest.mark.parametrize("key", [(), ("--dedup-key", "k")])
+def test_an_incident_is_resolved_once_by_the_id_of_any_of_its_errors(command: Inside, key: tuple[str, ...]) -> None:
+    first = command("escalate", "t", "e", "m", *key).out.strip()
+    last = command("escalate", "t", "e", "m", *key).out.strip() if key else first
+    data = event_of(command, command("resolve", last).out)["data"]
+    assert isinstance(data, dict)
+    assert (data["error_id"], data["count"]) == (first, 2 if key else 1)
+    again = command("resolve", first)
+    assert (again.code, again.out, "is resolved already" in again.err) == (0, "", True)
+
+
+def test_what_is_no_error_is_not_resolved(command: Inside) -> None:
+    update = command("update", "t").out.strip()
+    assert "is no error but a task.status" in command("resolve", update).err
+    assert "named by its task and --dedup-key" in command("resolve", "ffff").err
+
+
+@pytest.mark.parametrize("verb", [("withdraw", "0"), ("resolve", "0"), ("resolve", "t", "--dedup-key", "k")])
+def test_nothing_is_taken_back_where_nothing_is_recorded(outbox_path: Path, verb: tuple[str, ...]) -> None:
+    command = Inside(outbox_path, ORCHCLIENT_MODE="disabled")
+    assert command.json(*verb)["recorded"] is False
+    assert not outbox_path.exists()
+
+
 def test_a_withdrawn_question_is_not_waited_for(make_client: MakeClient) -> None:
     question = make_client().request_clarification("t", "Which port?")
     question.withdraw()
