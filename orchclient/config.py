@@ -65,6 +65,7 @@ class Settings:
     public_url: str | None = None
     reminders: Schedule = field(factory=Schedule)
     escalation: tuple[str, ...] = ()
+    heartbeat: float = 60.0  # 0: never
     sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict)  # by name: the kind and its options
     origins: Mapping[str, str] = field(factory=dict)
 
@@ -161,6 +162,15 @@ def _schedule(text: str) -> Schedule:
     return Schedule(tuple(after_s), every_s)
 
 
+def _heartbeat(text: str) -> float:
+    if text.strip() in ("off", "false"):
+        return 0.0
+    every_s = seconds(text)
+    if every_s < 1:
+        raise ValueError(text)
+    return every_s
+
+
 def _event_bytes(text: str) -> int:
     size = int(text)
     if not 1024 <= size <= MIB:
@@ -239,6 +249,7 @@ _SETTINGS: dict[str, _Setting] = {
         _schedule, "off, or rising durations such as 15m,1h,4h: the last one is repeated", is_list=True
     ),
     "escalation": _Setting(_names, "names of destinations, separated by commas", is_list=True),
+    "heartbeat": _Setting(_heartbeat, "off, or a duration of a second or more such as 60s or 5m"),
     "sinks": _Setting(str, "tables such as [sinks.audit] in a TOML file"),
 }
 

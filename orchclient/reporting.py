@@ -217,10 +217,7 @@ def _inbox_report(con: sqlite3.Connection, sink: str) -> InboxReport | None:
 
 
 def _oldest_age_s(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> float | None:
-    if not row.pending(last_seq):
-        return None
-    parked = desk.oldest_parked(con, row.name) if row.parked else None
-    recorded_us = journal.recorded_us(con, min(parked or row.cursor + 1, row.cursor + 1))
+    recorded_us = cursors.oldest_pending_us(con, row, last_seq)
     return None if recorded_us is None else max((now_us - recorded_us) / 1e6, 0.0)
 
 

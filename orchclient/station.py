@@ -424,6 +424,7 @@ def open_station(
             secrets.redact_text,
             callbacks,
             settings.reminders,
+            settings.heartbeat if background else 0.0,  # a command that delivers is no agent that lives
         ),
     )
     return Station(

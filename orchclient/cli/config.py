@@ -78,6 +78,8 @@ def _shown(settings: config.Settings, name: str) -> Any:
         return HIDDEN
     if isinstance(value, Schedule):
         return ",".join(map(_duration, (*value.after_s, value.every_s))) if value.every_s else "off"
+    if name == "heartbeat":
+        return value or "off"
     if name == "url" and value:
         return Redactor().redact_text(value)
     return list(value) if isinstance(value, tuple) else value
@@ -110,7 +112,7 @@ def _words(name: str, value: Any) -> str:
         return "-"
     if name == "sinks":
         return ", ".join(f"{sink} ({options.get('kind')})" for sink, options in value.items())
-    if name in ("request_timeout", "shutdown_timeout", "retention"):
+    if name in ("request_timeout", "shutdown_timeout", "retention", "heartbeat") and value != "off":
         return _duration(value)
     if isinstance(value, bool):
         return str(value).lower()

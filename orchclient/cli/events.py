@@ -47,6 +47,8 @@ def list_command(
 ) -> None:
     """Recorded events, newest first. An id may be shortened to any unique beginning, as the commands take it.
 
+    Heartbeats are shown when a type or a state is named.
+
     \b
     Examples: orchclient list --state dead --to orchestrator
               orchclient list --task build-42 --type error.escalated --since 2h

@@ -6,7 +6,7 @@ Never started at import, nor by a forked child before it records. Installs no si
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -31,7 +31,8 @@ class FlusherSettings:
     """How to deliver: who we are, how long an attempt may take, how long delivered events are kept (seconds).
 
     ``redact`` takes secrets out of what a receiver says. The callbacks are told of events that this process settled,
-    and of what people said to the agent.
+    and of what people said to the agent. ``heartbeat_s``: how often this process tells orchestrators that its agent
+    lives; 0 for never.
     """
 
     agent: str
@@ -40,10 +41,12 @@ class FlusherSettings:
     redact: Redact = as_it_is
     callbacks: Callbacks = NONE
     schedule: Schedule = NEVER
+    heartbeat_s: float = 0.0
 
 
 def load() -> None:
     """Import what delivering takes, now and not in the first record call; who only records never pays for it."""
+    import orchclient.delivery.beating
     import orchclient.delivery.housekeeper
     import orchclient.delivery.runner  # noqa: F401
 
@@ -79,6 +82,15 @@ class Flusher:
         return any(runner.is_leading for runner in self._runners)
 
     @property
+    def beats_for(self) -> Collection[str]:
+        """The destinations that heartbeats are for, if this process delivers to one of them; else none.
+
+        Those whose receivers look for missing sequences, and so must get every event; nobody else is told.
+        """
+        heard = [runner for runner in self._runners if runner.sink.checks_sequence]
+        return [runner.sink.name for runner in heard] if any(runner.is_leading for runner in heard) else []
+
+    @property
     def sink_names(self) -> tuple[str, ...]:
         """The sinks that this process is configured for."""
         return tuple(self._sinks)
@@ -101,15 +113,19 @@ class Flusher:
         with self._starting:
             if self.is_running:
                 return
+            from orchclient.delivery.beating import Beating
             from orchclient.delivery.housekeeper import Housekeeper
 
+            settings = self._settings
+            every_s = settings.heartbeat_s
             self._runners = tuple(self._runner(sink) for sink in self._sinks.values())
             self._housekeeper = Housekeeper(
                 self._outbox,
                 self._clock,
                 self,
-                retention_s=self._settings.retention_s,
-                schedule=self._settings.schedule,
+                retention_s=settings.retention_s,
+                schedule=settings.schedule,
+                beating=Beating(self._outbox, self._clock, settings.agent, every_s) if every_s else None,
             )
             try:
                 for runner in self._runners:

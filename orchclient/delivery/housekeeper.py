@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Collection
 from typing import Protocol
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.reminders import NEVER, Schedule
+from orchclient.delivery.beating import Beating
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.reminding import Reminding
 from orchclient.delivery.waker import Waker, rest_for_ever
@@ -33,6 +35,10 @@ class Delivery(Protocol):
     def is_leading(self) -> bool:
         """Whether this process delivers to any sink, and so must look for other processes' events."""
 
+    @property
+    def beats_for(self) -> Collection[str]:
+        """The destinations that heartbeats are for, if this process delivers to one of them; else none."""
+
     def wake(self) -> None:
         """There may be something to deliver."""
 
@@ -44,13 +50,21 @@ class Housekeeper:
     """One thread per process that records or delivers. With nothing to do it sleeps until something is recorded."""
 
     def __init__(
-        self, outbox: Outbox, clock: Clock, delivery: Delivery, *, retention_s: float, schedule: Schedule = NEVER
+        self,
+        outbox: Outbox,
+        clock: Clock,
+        delivery: Delivery,
+        *,
+        retention_s: float,
+        schedule: Schedule = NEVER,
+        beating: Beating | None = None,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._delivery = delivery
         self._retention_us = int(retention_s * 1e6)
         self._reminding = Reminding(outbox, clock, schedule)
+        self._beating = beating
         self._waker = Waker()
         self._is_alert = False
         self._leads = False
@@ -60,6 +74,7 @@ class Housekeeper:
         self._unsynced_since: float | None = None
         self._news = (-1, -1)
         self._prune_at = self._remind_at = clock.monotonic()
+        self._beat_at = clock.monotonic() + (beating.every_s if beating else 0.0)
         self._last_look: tuple[float, int] | None = None  # its monotonic time, its date
 
     def start(self) -> None:
@@ -131,6 +146,7 @@ class Housekeeper:
             self._look_for_news()
             self._prune_at_times()
             self._remind_at_times()
+            self._beat_at_times()
         self._outbox.keep_house()
 
     def _sync_late(self) -> None:
@@ -166,6 +182,13 @@ class Housekeeper:
         if now >= self._remind_at:
             self._remind_at = now + REMIND_EVERY_S
             if self._reminding.look():
+                self._delivery.wake()
+
+    def _beat_at_times(self) -> None:
+        now = self._clock.monotonic()
+        if self._beating is not None and now >= self._beat_at:
+            self._beat_at = now + self._beating.every_s
+            if self._beating.beat(self._delivery.beats_for):
                 self._delivery.wake()
 
     def _old_seq(self, now: float) -> int:

@@ -54,11 +54,14 @@ class Selection:
 
     def without(self, passed: Collection[int]) -> Selection:
         """The same when the events at some places are not for the destination: there is nothing to wait for either."""
+        if not passed:
+            return self
+        gone = [each for each in (*self.to_send, *self.to_park) if each[0] in passed]
         return evolve(
             self,
             to_send=[each for each in self.to_send if each[0] not in passed],
             to_park=[each for each in self.to_park if each[0] not in passed],
-            passed=[each for each in (*self.to_send, *self.to_park) if each[0] in passed],
+            passed=sorted((*self.passed, *gone), key=lambda each: each[0]),
         )
 
     def without_superseded(self, seqs: Collection[int]) -> Selection:
@@ -219,6 +222,8 @@ def settled(exchange: Exchange, entries: Mapping[int, Entry], now_us: int) -> It
     sink = exchange.selection.row.name
     for seq, entry in sorted(entries.items()):
         each = kept.get(seq)
+        if each is None and entry.type == EventType.AGENT_HEARTBEAT:
+            continue  # nothing that the agent recorded
         if each is None or each.is_dead:
             reason = each.item.reason if each else ""
             yield Settled(sink, entry.id, seq, entry.task, entry.type, now_us, is_dead=each is not None, reason=reason)

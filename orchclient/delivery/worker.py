@@ -47,7 +47,7 @@ from orchclient.delivery.settlement import (
     sorted_out,
     write_fates,
 )
-from orchclient.outbox import attempts, cursors, desk, identity, journal, reminders
+from orchclient.outbox import attempts, cursors, desk, heartbeats, identity, journal, reminders
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.identity import Renewal
@@ -93,9 +93,11 @@ class Worker:
     _served_lane: bool = False  # the last turn's events came from the desk: the stream has its turn
     courier: Courier = field(init=False)
     _is_selective: bool = field(init=False)
+    _passes_heartbeats: bool = field(init=False, default=False)  # who plans messages looks for itself what is told
 
     def __attrs_post_init__(self) -> None:
         self._is_selective = isinstance(self.sink, Selective)
+        self._passes_heartbeats = not self.sink.checks_sequence
         self.courier = courier(self.sink, self.transport, self.clock, self.deadline_s, self.redact)
 
     @property
@@ -185,7 +187,10 @@ class Worker:
                 rows = self._next_rows(con, row.cursor)
                 waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows.whole}) if row.parked else ()
             found = sorted_out(row, sources, lane, rows, waiting)
-            return found.without_superseded(reminders.over_among(con, (*found.to_send, *found.to_park)))
+            found = found.without_superseded(reminders.over_among(con, (*found.to_send, *found.to_park)))
+            if not self._passes_heartbeats:
+                return found
+            return found.without(heartbeats.among((*found.to_send, *found.to_park)))
 
         return self.outbox.query(read)
 

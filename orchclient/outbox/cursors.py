@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from orchclient.outbox import gaps, journal
+from orchclient.outbox import desk, gaps, journal
 
 
 class SinkState(StrEnum):
@@ -68,6 +68,14 @@ def sink(con: sqlite3.Connection, name: str) -> SinkRow | None:
 def sinks(con: sqlite3.Connection) -> list[SinkRow]:
     """All sinks that this outbox ever served, by name."""
     return [SinkRow(*row) for row in con.execute(f"SELECT {_COLUMNS} FROM sinks ORDER BY name")]
+
+
+def oldest_pending_us(con: sqlite3.Connection, row: SinkRow, last_seq: int) -> int | None:
+    """When the oldest event was recorded that a sink has still to get; None without one."""
+    if not row.pending(last_seq):
+        return None
+    parked = desk.oldest_parked(con, row.name) if row.parked else None
+    return journal.recorded_us(con, min(parked or row.cursor + 1, row.cursor + 1))
 
 
 def add_sink(

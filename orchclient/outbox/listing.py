@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 
 from attrs import field, frozen
 
 from orchclient.core.errors import UnknownEvent
+from orchclient.core.events import EventType
 from orchclient.outbox import cursors, desk, folding, gaps, journal
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
@@ -57,13 +58,20 @@ def events(
     types: Sequence[str] = (),
     since_us: int | None = None,
 ) -> list[Listed]:
-    """The newest events that fit, newest first. ``types`` as they are called on the wire, with or without ``.v1``."""
+    """The newest events that fit, newest first. ``types`` as they are called on the wire, with or without ``.v1``.
+
+    Heartbeats, which no agent recorded, only when a type or a state is named.
+    """
     rows = [row for row in cursors.sinks(con) if sink in (None, row.name)]
     first_seq = 0 if since_us is None else journal.first_since(con, since_us)
     found = takewhile(lambda entry: entry.seq >= first_seq, _candidates(con, task, frozenset(states), sink, rows))
     wanted = {*types, *(f"{name}.v1" for name in types)}
-    listed = (_listed(con, entry, rows) for entry in found if not wanted or entry.type in wanted)
+    listed = (_listed(con, entry, rows) for entry in found if _is_wanted(entry, wanted, states))
     return list(islice((each for each in listed if not states or _is_in(each, states)), limit))
+
+
+def _is_wanted(entry: Entry, types: Collection[str], states: Sequence[str]) -> bool:
+    return entry.type in types if types else bool(states) or entry.type != EventType.AGENT_HEARTBEAT
 
 
 def _is_in(each: Listed, states: Sequence[str]) -> bool:

@@ -90,6 +90,11 @@ class Outbox:
         """Whether the newest commit could be taken back by a power cut."""
         return self._writer.commits.unsynced
 
+    @property
+    def last_statuses(self) -> list[str]:
+        """In which state this process left each of its tasks, as far as it knows."""
+        return list(self._known.statuses.values())  # at once: other threads record
+
     def record(self, event: Event, status: str | None, synced: bool) -> int:
         """Store an event durably and return its ``seq``; ``status`` is the task's state after it, None for no change.
 

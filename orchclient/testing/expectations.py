@@ -8,6 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from orchclient.core.envelope import TYPE_PREFIX
+from orchclient.core.events import EventType
 
 Event = Mapping[str, Any]
 
@@ -57,6 +58,11 @@ def is_of_type(event: Event, wanted: str) -> bool:
     type_ = str(event.get("type", ""))
     short = type_.removeprefix(TYPE_PREFIX)
     return wanted in (type_, short, short.rpartition(".v")[0])
+
+
+def is_heartbeat(event: Event) -> bool:
+    """Whether an event tells of the agent's process and of nothing that the agent said."""
+    return is_of_type(event, EventType.AGENT_HEARTBEAT)
 
 
 def told_of_unmet(unmet: Sequence[Expectation], events: Sequence[Event]) -> str:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ORCHESTRATORS = ("north", "south")
 LONGEST_S = {SinkState.WAITING: 60.0, SinkState.THROTTLED: 600.0 + 60.0, SinkState.PAUSED: 3600.0}
-PROGRESS = "task.status.v1"
+PROGRESS, HEARTBEAT = "task.status.v1", "agent.heartbeat.v1"
 
 
 @define
@@ -75,6 +75,11 @@ class Judge:
         return int(self._con.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     @property
+    def heartbeats(self) -> int:
+        """How many heartbeats were recorded, in the agents' own time."""
+        return sum(type_ == HEARTBEAT for _, type_, _ in self.events.values())
+
+    @property
     def kept(self) -> int:
         """How many events the file still holds."""
         return self._count("events")
@@ -92,6 +97,7 @@ class Judge:
                 self._every_count_adds_up(row, report)
                 self._nothing_is_settled_that_did_not_arrive(row)
                 self._dead_is_only_what_was_refused(row)
+                self._one_heartbeat_waits_at_most(row)
                 if row.name in served and row.name not in leaderless:
                     self._nobody_waits_for_another(row, minute, mark)
         except AssertionError as breach:
@@ -155,8 +161,16 @@ class Judge:
     def _nothing_is_settled_that_did_not_arrive(self, row: SinkRow) -> None:
         seen = self._seen[row.name]
         seen.arrived.update(self._arrived(row.name))
-        lost = [seq for seq in seen.fresh if seq in self.events and self.events[seq][0] not in seen.arrived]
+        due = [seq for seq in seen.fresh if seq in self.events and self._is_for(row.name, seq)]
+        lost = [seq for seq in due if self.events[seq][0] not in seen.arrived]
         assert not lost, f"{row.name}: {lost[:5]} count as delivered and never arrived"
+
+    def _is_for(self, sink: str, seq: int) -> bool:
+        return sink in ORCHESTRATORS or self.events[seq][1] != HEARTBEAT
+
+    def _one_heartbeat_waits_at_most(self, row: SinkRow) -> None:
+        waiting = [seq for seq, (_, type_, _) in self.events.items() if type_ == HEARTBEAT and seq > row.cursor]
+        assert len(waiting) <= 1 or row.name not in ORCHESTRATORS, f"{row.name} has still to get {waiting}"
 
     def _dead_is_only_what_was_refused(self, row: SinkRow) -> None:
         for seq, reason in self._dead(row.name).items():

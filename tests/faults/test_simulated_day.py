@@ -275,6 +275,7 @@ def live_through(zygote: Zygote, memory: Path, seed: int) -> None:
         assert judge.minutes == DAY_MIN - 1 + rest_min
         they_come_back_gently([len(request.ids) for request in day.weather.north.requests if request.ids])
         assert judge.states >= SEEN
+        assert judge.heartbeats > 100, judge.heartbeats
         assert judge.kept < len(judge.told) / 2, "nothing became old"
         assert day.sinks["north"].expired or judge.refused, "the limit was never reached"
         assert all(day.sinks[name].dead for name in ("north", "south", "pager")), "nobody was poisoned"
