@@ -153,7 +153,7 @@ class LogView:
 
 @frozen
 class AgentView:
-    """An agent, and what it last said of its outbox."""
+    """An agent, and what was last said of its outbox, by it or by another agent of the same outbox."""
 
     agent_id: str
     first_seen_us: int
@@ -352,19 +352,23 @@ def agents(session: Session) -> list[AgentView]:
     """Agents, the one that was heard of last first."""
     rows = select(Agent, func.coalesce(Inbox.last - Inbox.acknowledged, 0))
     rows = rows.outerjoin(Inbox, Inbox.source_id == Agent.source_id).order_by(Agent.last_seen_us.desc())
-    return [
-        AgentView(
-            agent.agent_id,
-            agent.first_seen_us,
-            agent.last_seen_us,
-            agent.pending,
-            agent.dead,
-            agent.oldest_age_s,
-            agent.reported_us,
-            waiting,
-        )
-        for agent, waiting in session.execute(rows.limit(MOST_ROWS))
-    ]
+    found = session.execute(rows.limit(MOST_ROWS)).all()
+    told = {agent.source_id: agent for agent, _ in sorted(found, key=lambda row: row[0].reported_us or 0)}
+    return [_agent(agent, told[agent.source_id], waiting) for agent, waiting in found]
+
+
+def _agent(agent: Agent, teller: Agent, waiting: int) -> AgentView:
+    """``teller`` is the agent that told last of their outbox: the process that delivers does, for all of them."""
+    return AgentView(
+        agent.agent_id,
+        agent.first_seen_us,
+        agent.last_seen_us,
+        teller.pending,
+        teller.dead,
+        teller.oldest_age_s,
+        teller.reported_us,
+        waiting,
+    )
 
 
 def sources(session: Session) -> list[SourceView]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import requests
@@ -23,10 +25,17 @@ from sqlalchemy import func, select
 
 from orchclient import OrchestratorClient
 from orchclient.cli import app
+from orchclient.core.envelope import body_text, lane_of
+from orchclient.core.events import Event as CoreEvent
+from orchclient.core.http import HttpReply, HttpRequest, NoReply
+from orchclient.core.ids import uuid7
+from orchclient.delivery.transport import HttpTransport
 from orchclient.server import people
 from orchclient.server.models import Event
 from orchclient.server.orchestrator import Orchestrator
 from orchclient.server.people import Message, TaskFilter
+from orchclient.testing import ManualClock
+from tests.server.browsing import Page
 from tests.server.events import Outbox
 from tests.server.servers import Served, answer_before_the_commit, free_port, posted
 
@@ -257,6 +266,71 @@ def test_an_agent_that_waits_gets_the_answer_and_the_decision_of_a_person(tmp_pa
         assert answer is not None
         assert decision is not None
         assert (answer.choice, answer.responder.kind, decision.outcome) == ("b", "human", "rejected")
+
+
+class Held(HttpTransport):
+    """A network that holds events back until it is told to let them pass."""
+
+    def __init__(self, passes: threading.Event) -> None:
+        super().__init__()
+        self._passes = passes
+
+    def send(self, request: HttpRequest, *, deadline_s: float) -> HttpReply | NoReply:
+        if request.method == "POST":
+            assert self._passes.wait(WAIT_S)
+        return super().send(request, deadline_s=deadline_s)
+
+
+def broken(agent: str) -> CoreEvent:
+    """An event that the server refuses: no verb of ours makes one."""
+    id_, now_us = uuid7(time.time_ns() // 1_000_000, os.urandom(10)), time.time_ns() // 1000
+    body = body_text(id_, "task.status.v1", lane_of("t", agent), "low", now_us, ',"status":"nonsense"')
+    return CoreEvent(id_, "t", agent, "task.status.v1", "low", now_us, crc32(body.encode()), body)
+
+
+def words_of(served: Served, path: str) -> str:
+    reply = requests.get(served.url + path, headers={"Accept": "text/html"}, timeout=WAIT_S)
+    assert reply.status_code == 200
+    return " ".join(Page(reply.text).words.split())
+
+
+def test_the_page_shows_what_the_outbox_of_real_agents_has_still_to_deliver(database: str, tmp_path: Path) -> None:
+    passes, clock = threading.Event(), ManualClock(time.time_ns() // 1000)
+    passes.set()
+    with (
+        Served(database) as served,
+        OrchestratorClient(
+            "builder", outbox=tmp_path / "outbox.db", url=served.url, clock=clock, transport=lambda: Held(passes)
+        ) as client,
+        OrchestratorClient("tester", outbox=tmp_path / "outbox.db", background=False) as neighbour,
+    ):
+        neighbour.update_task_status("u", "completed")
+        client.update_task_status("t", "in_progress")
+        client._station.record(broken("builder"), None, True)
+        assert client.flush(WAIT_S).dead == 1
+        assert words_of(served, "/agents").count("not reported") == 2
+        passes.clear()
+        for percent in range(3):
+            client.update_task_status("t", "in_progress", progress_percentage=percent)
+        clock.advance(90)
+        until = time.monotonic() + WAIT_S
+        while client.health().sinks[0].pending < 4:
+            assert time.monotonic() < until, "there was no heartbeat"
+            time.sleep(0.01)
+        passes.set()
+        assert client.flush(WAIT_S)
+        words = words_of(served, "/agents")
+        for agent in ("builder", "tester"):
+            assert re.search(rf"{agent} alive just now 3 pending 1 min 1 dead", words), words
+        told = requests.get(f"{served.url}/api/agents", timeout=WAIT_S).json()
+        assert {(each["pending"], each["dead"]) for each in told} == {(3, 1)}
+        client.report_completion("t", None, {})
+        assert client.flush(WAIT_S)
+        clock.advance(90)
+        while "0 pending" not in (words := words_of(served, "/agents")):
+            assert time.monotonic() < until, words
+            time.sleep(0.01)
+        assert words.count("0 pending none 1 dead") == 2
 
 
 def _say(served: Served, what: str, **body: Any) -> None:
