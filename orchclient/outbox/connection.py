@@ -119,6 +119,11 @@ def is_damage(error: BaseException | None) -> TypeGuard[sqlite3.Error]:
     return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGE_CODES
 
 
+def is_foreign(error: BaseException | None) -> bool:
+    """Whether SQLite says that the file is none of its own: its header is another one."""
+    return isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_NOTADB
+
+
 def is_failed_sync(error: BaseException | None) -> bool:
     """Whether SQLite says that a sync failed: then nobody knows what is on the disk."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_FSYNC

@@ -26,6 +26,7 @@ from orchclient.outbox.connection import (
     connect,
     is_damage,
     is_failed_sync,
+    is_foreign,
     is_no_text,
     primary_code,
     retry_busy,
@@ -68,6 +69,11 @@ def _close_all(idle: list[sqlite3.Connection]) -> None:
     with suppress(IndexError):  # other threads take from it too
         while True:
             idle.pop().close()
+
+
+def _was_only_tried(path: str) -> bool:
+    """Whether the files beside it were made by somebody who found no outbox: the first who finds one fills the mark."""
+    return os.path.lexists(path + ".mark") and _is_empty(path + ".mark")
 
 
 def _is_empty(path: str) -> bool:
@@ -124,13 +130,13 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         """Open the files; damaged ones are set aside and what can be read of them is taken over."""
         self.path = str(files.prepare(self._origin.path, allow_network=self._origin.allow_network))
-        was_an_outbox = os.path.lexists(self.path + ".gate")
+        was_an_outbox, was_only_tried = os.path.lexists(self.path + ".gate"), _was_only_tried(self.path)
         if owed.is_noted(self.path):
             return self._rescue().open_owing()
         try:
             con = self._open_unharmed()
         except OutboxError as error:
-            if not (was_an_outbox and is_damage(error.__cause__)):
+            if not (was_an_outbox and is_damage(error.__cause__)) or (was_only_tried and is_foreign(error.__cause__)):
                 raise
             con = self._open_damaged(error)
         return con

@@ -106,8 +106,9 @@ def test_a_process_that_still_writes_to_a_damaged_file_moves_to_the_new_one(outb
 def test_somebody_else_s_file_is_not_an_outbox_that_was_damaged(outbox_path: Path) -> None:
     outbox_path.write_text("a thesis, not a database\n" * 300)
     outbox_path.chmod(0o600)
-    with pytest.raises(OutboxError, match="not an outbox"):
-        opened(outbox_path)
+    for _ in range(3):  # nor when it is tried again
+        with pytest.raises(OutboxError, match="not an outbox"):
+            opened(outbox_path)
     assert outbox_path.read_text().startswith("a thesis")
 
 
