@@ -13,6 +13,7 @@ from orchclient.core.health import overall
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import cursors, desk, folding, gaps, identity, inbox, journal, leadership, posts, requests
+from orchclient.outbox.asides import set_asides
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.wal import WalReport, wal_report
 
@@ -86,6 +87,10 @@ class OutboxReport:
     """Questions and reviews that wait for a person."""
     unreadable_items: int = 0
     """What came back and breaks its schema, so that it counts for nothing."""
+    last_recorded_at: str | None = None
+    """When the newest event was recorded; None when none is kept."""
+    set_aside: tuple[str, ...] = ()
+    """Damaged files that stand beside it under names of their own, oldest first, until somebody deletes them."""
 
 
 @frozen
@@ -158,7 +163,7 @@ def whole_report(query: Query, path: str, now_us: int) -> OutboxReport:
     """The outbox and each destination now, with what the kernel tells: who is served, and what the -wal holds."""
     report = query(lambda con: outbox_report(con, path, now_us))
     sinks = tuple(evolve(sink, is_served=is_held(lock_path(path, sink.name))) for sink in report.sinks)
-    return evolve(report, sinks=sinks, wal=wal_report(path))
+    return evolve(report, sinks=sinks, wal=wal_report(path), set_aside=tuple(set_asides(path)))
 
 
 def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxReport:
@@ -173,6 +178,7 @@ def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxRepo
         reports,
         open_requests=requests.count_open(con),
         unreadable_items=inbox.count_unreadable(con),
+        last_recorded_at=_text(journal.recorded_us(con, last)),
     )
 
 

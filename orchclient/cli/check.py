@@ -33,7 +33,15 @@ def troubles(report: OutboxReport, thresholds: Thresholds, is_served: Callable[[
     if report.recorded and not report.sinks:
         message = f"{plural(report.recorded, 'event')} pending, and no destination was ever configured"
         found.append(Trouble("no_destination", "", message))
+    if report.set_aside:
+        found.append(Trouble("set_aside", "", f"{set_aside(report)}: see orchclient doctor"))
     return found
+
+
+def set_aside(report: OutboxReport) -> str:
+    """That files of this outbox were damaged, for people."""
+    count = len(report.set_aside)
+    return f"{plural(count, 'damaged file')} of this outbox {'was' if count == 1 else 'were'} set aside"
 
 
 def _of_sink(sink: SinkReport, thresholds: Thresholds, is_served: Callable[[str], bool]) -> Iterator[Trouble]:

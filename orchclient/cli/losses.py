@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchclient.cli.finding import Finding
 from orchclient.core.timestamps import rfc3339
-from orchclient.outbox import identity, owed, salvage
+from orchclient.outbox import asides, identity, owed, salvage
 from orchclient.outbox.past import mark_beside
 from orchclient.outbox.wal import wal_bytes
 
@@ -47,7 +47,7 @@ def changes_of_identity(changes: list[identity.Change]) -> Iterator[Finding]:
 
 def set_asides(path: str) -> Iterator[Finding]:
     """Each file that was set aside, and what can be read from it."""
-    for aside in salvage.set_asides(path):
+    for aside in asides.set_asides(path):
         yield Finding(
             "warning",
             f"{aside} was set aside as damaged: {os.stat(aside).st_size:,} bytes, its -wal {wal_bytes(aside):,}; "

@@ -12,13 +12,14 @@ import click
 from attrs import asdict
 
 from orchclient import config
-from orchclient.cli.check import Thresholds, troubles
+from orchclient.cli.check import Thresholds, Trouble, set_aside, troubles
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import configured_names, json_option, look_into, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, plural, printable, size, table
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
+from orchclient.outbox.past import mark_beside
 from orchclient.reporting import OutboxReport, SinkReport, whole_report
 
 
@@ -83,11 +84,7 @@ def _watched(settings: config.Settings, every_s: float) -> ExitCode:
 def _looked(settings: config.Settings, thresholds: Thresholds | None, *, as_json: bool) -> ExitCode:
     outbox = look_into(settings)
     if outbox is None:
-        path = str(outbox_path(settings))
-        text = f"No outbox yet at {path}: nothing was recorded on this host."
-        found: dict[str, Any] = {} if thresholds is None else {"findings": []}
-        emit({"ok": True, "exists": False, "path": path, **found}, text, as_json=as_json)
-        return ExitCode.DONE
+        return _looked_in_vain(str(outbox_path(settings)), is_check=thresholds is not None, as_json=as_json)
     try:
         report = whole_report(outbox.query, outbox.path, SystemClock.now_us())
         configured = configured_names(settings)
@@ -98,6 +95,20 @@ def _looked(settings: config.Settings, thresholds: Thresholds | None, *, as_json
     document = {"ok": True, "exists": True, "mode": settings.mode, "configured": configured, **asdict(report)}
     emit(document, _text(report, settings, configured), as_json=as_json)
     return ExitCode.DONE
+
+
+def _looked_in_vain(path: str, *, is_check: bool, as_json: bool) -> ExitCode:
+    """No file: nothing was recorded yet, or it was taken away, which only the mark beside it tells."""
+    mark = mark_beside(path)
+    is_gone = mark is not None and mark.seq > 0
+    text = f"No outbox yet at {path}: nothing was recorded on this host."
+    if mark is not None and is_gone:
+        text = f"The outbox {path} is gone: it held events up to {mark.seq}. Look: orchclient doctor"
+    document: dict[str, Any] = {"ok": not (is_gone and is_check), "exists": False, "path": path}
+    if is_check:
+        document["findings"] = [asdict(Trouble("gone", "", text))] if is_gone else []
+    emit(document, text, as_json=as_json)
+    return ExitCode.DONE if document["ok"] else ExitCode.ERROR
 
 
 def _checked(report: OutboxReport, thresholds: Thresholds, *, as_json: bool) -> ExitCode:
@@ -124,10 +135,18 @@ def _text(report: OutboxReport, settings: config.Settings, configured: tuple[str
 
 
 def _head(report: OutboxReport, settings: config.Settings) -> str:
-    kept = f"{plural(report.recorded, 'event')} recorded, {number(report.kept)} kept"
+    kept = f"{plural(report.recorded, 'event')} recorded, {number(report.kept)} kept{_last(report)}"
     lines = [f"Outbox   {report.path}   {size(os.stat(report.path).st_size + report.wal.bytes)}, {kept}"]
     lines.append(f"Mode     {settings.mode}{_delivered_by(report)}")
     return "\n".join(lines)
+
+
+def _last(report: OutboxReport) -> str:
+    """Whether the agents of this host still speak."""
+    if report.last_recorded_at is None:
+        return ""
+    at_us = microseconds(datetime.fromisoformat(report.last_recorded_at))
+    return f", the last {age((SystemClock.now_us() - at_us) / 1e6)} ago"
 
 
 def _delivered_by(report: OutboxReport) -> str:
@@ -173,6 +192,8 @@ def _next_try(sink: SinkReport) -> str:
 
 def _advice(report: OutboxReport, settings: config.Settings, configured: tuple[str, ...]) -> list[str]:
     lines: list[str] = []
+    if report.set_aside:
+        lines.append(f"{set_aside(report)}. Look: orchclient doctor")
     waits = bool(report.recorded) if not report.sinks else any(sink.pending for sink in report.sinks)
     if waits and not configured and settings.mode == "online":
         lines.append("No destination is configured here: events wait in the outbox. Set ORCHCLIENT_URL.")

@@ -6,7 +6,6 @@ what stands at the path and is no outbox is set aside under a dated name.
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import shutil
@@ -15,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import count
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
@@ -39,13 +37,6 @@ def set_aside(path: str, now_us: int, why: BaseException | str) -> None:
     """Rename a file and its companions together, to a name that nothing had before; noted until it is taken over."""
     aside = _free_name(f"{path}.damaged-{rfc3339(now_us).replace(':', '')}")
     owed.move_aside(path, Owed(os.path.basename(aside), str(why)))
-
-
-def set_asides(path: str) -> list[str]:
-    """The files that were ever set aside for the outbox ``path``, without their companions, oldest first."""
-    database = Path(path)
-    found = (str(each) for each in database.parent.glob(f"{glob.escape(database.name)}.damaged-*"))
-    return sorted(each for each in found if not each.endswith(("-wal", "-shm")))
 
 
 def readable_events(aside: str, within_s: float) -> int:

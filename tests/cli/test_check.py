@@ -12,6 +12,7 @@ from orchclient.cli.check import Thresholds, troubles
 from orchclient.reporting import OutboxReport, SinkReport
 from orchclient.testing import Receiver
 from tests.cli.command import Command
+from tests.cli.inside import Inside
 from tests.conftest import MakeClient
 
 WELL = SinkReport("orchestrator", "orchestrator", 0, 0, 9, 0, 0, None, "delivering", "", None, None, "", None, None)
@@ -61,3 +62,30 @@ def test_a_probe_hears_of_dead_letters_and_of_what_nobody_delivers(
     ill = command("status", "--check", "--max-age", "1h", "--json")
     assert (ill.code, ill.document["ok"]) == (1, False)
     assert [each["code"] for each in ill.document["findings"]] == ["dead", "nobody"]
+
+
+def test_files_that_were_set_aside_are_told_until_they_are_gone(make_client: MakeClient, outbox_path: Path) -> None:
+    client = make_client(background=False)
+    client.update_task_status("t", "testing")
+    client.close()
+    command = Inside(outbox_path)
+    assert ", the last 0 s ago" in command("status").out
+    outbox_path.write_bytes(b"\0" * outbox_path.stat().st_size)
+    assert "1 damaged file of this outbox was set aside. Look: orchclient doctor" in command("status").out
+    (aside,) = command.json("status")["set_aside"]
+    checked = command("status", "--check", "--json")
+    assert (checked.code, [each["code"] for each in checked.document["findings"]]) == (1, ["set_aside"])
+    for name in outbox_path.parent.glob("*.damaged-*"):
+        name.unlink()
+    assert aside not in command("status").out
+    assert command("status", "--check").code == 0
+
+
+def test_an_outbox_that_was_taken_away_is_not_taken_for_one_that_never_was(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    command("update", "t")
+    outbox_path.unlink()
+    assert "is gone: it held events up to 1. Look: orchclient doctor" in command("status").out
+    checked = command("status", "--check", "--json")
+    assert (checked.code, [each["code"] for each in checked.document["findings"]]) == (1, ["gone"])
+    assert command.json("status")["exists"] is False
