@@ -34,16 +34,16 @@ def sinks_option(help_text: str) -> Callable[[Function], Function]:
 
 def check_sinks(names: Collection[str], station: Station) -> None:
     """Refuse a destination that neither the outbox nor the settings know, with the one that was probably meant."""
-    refuse_unknown(names, {*(row.name for row in station.query(cursors.sinks)), *station.sink_names})
+    refuse_unknown("destination", names, {*(row.name for row in station.query(cursors.sinks)), *station.sink_names})
 
 
-def refuse_unknown(names: Collection[str], known: Collection[str]) -> None:
-    """Raise a usage error for a destination that is not known, with the one that was probably meant."""
+def refuse_unknown(kind: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raise a usage error for a destination, say, that is not known, with the one that was probably meant."""
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"no destination {name!r}. Known: {', '.join(sorted(known)) or 'none yet'}.{hint}")
+            raise click.UsageError(f"no {kind} {name!r}. Known: {', '.join(sorted(known)) or 'none yet'}.{hint}")
 
 
 def chosen_sinks(names: Collection[str], station: Station) -> list[SinkRow]:

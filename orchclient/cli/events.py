@@ -11,12 +11,13 @@ from attrs import asdict
 
 from orchclient.cli import completion
 from orchclient.cli.choices import OneOf
-from orchclient.cli.choosing import check_sinks, sink_option
+from orchclient.cli.choosing import check_sinks, refuse_unknown, sink_option
 from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, cut, emit, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.event_message import message_of
+from orchclient.core.events import EventType
 from orchclient.core.plain_message import plain_text
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
@@ -25,10 +26,13 @@ from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.gaps import Expired
 from orchclient.outbox.listing import Fate, Listed
 
+TYPES = tuple(value.removesuffix(".v1") for name, value in vars(EventType).items() if name.isupper())
+
 
 @click.command("list")
 @click.option("--state", "states", multiple=True, type=OneOf(listing.STATES), help="Only these; may be repeated.")
 @click.option("--task", metavar="ID", help="Only one task.", shell_complete=completion.tasks)
+@click.option("--agent", metavar="ID", help="Only what one agent recorded.")
 @sink_option("Only what goes to one destination.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as task.status; repeatable.")
 @click.option("--since", type=Since(), metavar="WHEN", help="Recorded since then: 2h, 3d, or 2026-11-25T03:00.")
@@ -39,6 +43,7 @@ def list_command(
     ctx: click.Context,
     states: tuple[str, ...],
     task: str | None,
+    agent: str | None,
     sink: str | None,
     types: tuple[str, ...],
     since: int | None,
@@ -53,6 +58,7 @@ def list_command(
     Examples: orchclient list --state dead --to orchestrator
               orchclient list --task build-42 --type error.escalated --since 2h
     """
+    refuse_unknown("event type", [name.removesuffix(".v1") for name in types], TYPES)
     settings = settings_of(ctx)
     station = open_existing(settings)
     if station is None:
@@ -66,7 +72,7 @@ def list_command(
             return
         found = station.query(
             lambda con: listing.events(
-                con, limit=limit, task=task, states=states, sink=sink, types=types, since_us=since
+                con, limit=limit, task=task, agent=agent, states=states, sink=sink, types=types, since_us=since
             )
         )
     finally:

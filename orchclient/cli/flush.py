@@ -82,7 +82,7 @@ def _checked(settings: config.Settings, names: Sequence[str], station: Station |
     """The destinations that are meant. Raises a usage error for one that nobody knows."""
     configured = [] if settings.mode != "online" else destinations.configured(settings, settings.known_secrets())
     known = {sink.name for sink in configured} | {sink.name for sink in (station.report().sinks if station else ())}
-    refuse_unknown(names, known)
+    refuse_unknown("destination", names, known)
     return tuple(names) or tuple(sorted(known))
 
 

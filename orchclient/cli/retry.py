@@ -7,6 +7,7 @@ from attrs import asdict, frozen
 
 from orchclient.cli import completion
 from orchclient.cli.choosing import chosen_events, chosen_sinks, sink_option, what_follows
+from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, plural, printable
 from orchclient.core.errors import OutboxError
@@ -20,16 +21,18 @@ from orchclient.station import Station
 
 @frozen
 class Selection:
-    """What the operator named: events, or a task, or all."""
+    """What the operator named: events, or a task, or all; of them those that became dead since an instant."""
 
     events: tuple[Listed, ...]
     task: str | None
+    since_us: int
 
     def chosen(self) -> list[Chosen]:
         """As the store understands it."""
         if self.events:
-            return [Chosen(self.task, each.entry.seq, each.entry.seq) for each in self.events]
-        return [Chosen(self.task)]
+            seqs = [each.entry.seq for each in self.events]
+            return [Chosen(self.task, seq, seq, dead_since_us=self.since_us) for seq in seqs]
+        return [Chosen(self.task, dead_since_us=self.since_us)]
 
     @property
     def words(self) -> str:
@@ -44,10 +47,17 @@ class Selection:
 @click.option("--all", "is_all", is_flag=True, help="Every dead letter.")
 @sink_option("Only those of one destination.")
 @click.option("--task", metavar="ID", help="Only those of one task.", shell_complete=completion.tasks)
+@click.option("--since", type=Since(), metavar="WHEN", help="Dead since then: 2h, 3d, or 2026-11-25T03:00.")
 @json_option
 @click.pass_context
 def retry_command(
-    ctx: click.Context, event_ids: tuple[str, ...], is_all: bool, sink: str | None, task: str | None, as_json: bool
+    ctx: click.Context,
+    event_ids: tuple[str, ...],
+    is_all: bool,
+    sink: str | None,
+    task: str | None,
+    since: int | None,
+    as_json: bool,
 ) -> int:
     """Send dead letters again, once what they were refused for is mended.
 
@@ -57,10 +67,12 @@ def retry_command(
 
     \b
     Examples: orchclient retry --all
+              orchclient retry --since 2h --to slack
               orchclient retry 01a20631 --to orchestrator
     """
-    if not (event_ids or is_all or task or sink):
-        raise click.UsageError("say which dead letters: ids, --task, --to or --all; orchclient list --state dead", ctx)
+    if not (event_ids or is_all or task or sink or since is not None):
+        what = "say which dead letters: ids, --task, --to, --since or --all; orchclient list --state dead"
+        raise click.UsageError(what, ctx)
     if event_ids and is_all:
         raise click.UsageError("either ids or --all", ctx)
     settings = settings_of(ctx)
@@ -69,7 +81,7 @@ def retry_command(
         raise OutboxError(f"nothing to retry: there is no outbox yet at {outbox_path(settings)}")
     try:
         rows = chosen_sinks([sink] if sink else [], station)
-        selection = Selection(tuple(chosen_events(event_ids, station)), task)
+        selection = Selection(tuple(chosen_events(event_ids, station)), task, since or 0)
         alive = [each for each in selection.events if not _is_dead(each, rows)]
         done = _retried(station, rows, selection)
         text = _text(station, done, alive, rows)
@@ -122,6 +134,7 @@ def _nothing(selection: Selection, alive: list[Listed], rows: list[SinkRow]) -> 
         return "not dead: " + "; ".join(f"{each.entry.id} is {_fates(each, rows)}" for each in alive)
     where = f" for {rows[0].name}" if len(rows) == 1 else ""
     whose = f" of {printable(selection.words)}" if selection.events or selection.task else ""
+    whose += " since then" if selection.since_us else ""
     return f"nothing to retry: no dead letters{whose}{where}; see orchclient list --state dead"
 
 

@@ -19,12 +19,13 @@ from orchclient.outbox.steps import Store
 
 @frozen
 class Chosen:
-    """Dead letters by task (None: any) and by place; what becomes dead later is not meant."""
+    """Dead letters by task (None: any), by place and by when they became dead; what becomes dead later is not meant."""
 
     task: str | None = None
     first_seq: int = 1
     last_seq: int = journal.MAX_SEQ
     dead_before_us: int = journal.MAX_SEQ
+    dead_since_us: int = 0
 
 
 @frozen
@@ -53,7 +54,8 @@ def dead_letters(con: sqlite3.Connection, sink: str, chosen: Chosen, after_seq: 
     """The next chosen dead letters behind a place, as they are to be parked."""
     rows = con.execute(
         "SELECT seq, task, attempts, reason FROM work WHERE sink = :sink AND state = 'dead' AND seq > :after "
-        "AND seq >= :first AND seq <= :last AND since_us < :before AND (:task IS NULL OR task = :task) "
+        "AND seq >= :first AND seq <= :last AND since_us < :before AND since_us >= :since AND ("
+        ":task IS NULL OR task = :task) "
         "ORDER BY seq LIMIT :at_most",
         {
             "sink": sink,
@@ -61,6 +63,7 @@ def dead_letters(con: sqlite3.Connection, sink: str, chosen: Chosen, after_seq: 
             "first": chosen.first_seq,
             "last": chosen.last_seq,
             "before": chosen.dead_before_us,
+            "since": chosen.dead_since_us,
             "task": chosen.task,
             "at_most": at_most,
         },

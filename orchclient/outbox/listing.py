@@ -53,6 +53,7 @@ def events(
     *,
     limit: int,
     task: str | None = None,
+    agent: str | None = None,
     states: Sequence[str] = (),
     sink: str | None = None,
     types: Sequence[str] = (),
@@ -66,7 +67,8 @@ def events(
     first_seq = 0 if since_us is None else journal.first_since(con, since_us)
     found = takewhile(lambda entry: entry.seq >= first_seq, _candidates(con, task, frozenset(states), sink, rows))
     wanted = {*types, *(f"{name}.v1" for name in types)}
-    listed = (_listed(con, entry, rows) for entry in found if _is_wanted(entry, wanted, states))
+    fitting = (entry for entry in found if agent in (None, entry.agent) and _is_wanted(entry, wanted, states))
+    listed = (_listed(con, entry, rows) for entry in fitting)
     return list(islice((each for each in listed if not states or _is_in(each, states)), limit))
 
 

@@ -341,3 +341,14 @@ def test_list_filters_by_type_and_time(outbox_path: Path) -> None:
     assert len(command.json("list", "--type", "task.status", "--type", "error.escalated.v1")["events"]) == 2
     assert len(command.json("list", "--since", "1h")["events"]) == 2
     assert command.json("list", "--since", "0s")["events"] == []
+
+
+def test_list_filters_by_agent_and_refuses_a_type_that_is_none(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    command("update", "t", "--agent", "a-1")
+    command("update", "t", "--agent", "a-2")
+    (event,) = command.json("list", "--agent", "a-2")["events"]
+    assert command.json("show", event["id"])["event"]["agentid"] == "a-2"
+    assert command.json("list", "--agent", "a-3")["events"] == []
+    ended = command("list", "--type", "task.statos.v1")
+    assert (ended.code, "Did you mean task.status?" in ended.err) == (2, True)

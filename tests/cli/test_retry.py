@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_an_event_that_is_refused_again_is_dead_again_and_its_attempts_count_on(
     assert "dead after 3 attempts, since" in command("show", event["id"]).out
 
 
+def test_what_became_dead_since_a_time_is_retried(
+    buried: OrchestratorClient, command: Command, receiver: Receiver
+) -> None:
+    before = command.counts()
+    since = datetime.now(UTC).isoformat()
+    buried.update_task_status("deploy", "testing", progress_percentage=60)
+    assert command("flush").code == 4
+    assert command("retry", "--since", since, "--to", "orchestrator").code == 0
+    after = command.counts()
+    assert (after["dead"], after["pending"] > 0) == (before["dead"], True)
+    receiver.lift_rules()
+    assert command("flush").code == 0
+    assert percents(receiver, "deploy") == [60]
+    assert command("retry", "--since", "1h").code == 0
+    assert command.counts()["dead"] == 0
+
+
 def test_retry_wakes_the_process_that_delivers(
     buried: OrchestratorClient, command: Command, receiver: Receiver, make_client: MakeClient
 ) -> None:
@@ -87,6 +105,8 @@ def test_retry_wakes_the_process_that_delivers(
         (("--task", "unheard"), 1, "no dead letters of task unheard"),
         (("ffff",), 1, "no event with an id"),
         ((), 2, "say which dead letters"),
+        (("--since", "0s"), 1, "no dead letters since then"),
+        (("--since", "soon"), 2, "neither a duration"),
         (("--all", "--to", "orchestrater"), 2, "Did you mean orchestrator?"),
     ],
 )
