@@ -79,7 +79,7 @@ def tell(
 def _code(report: FlushReport) -> ExitCode:
     from orchclient.cli.flush import exit_code
 
-    return exit_code(report)
+    return exit_code(report, recorded=1)
 
 
 def _fares(sink: SinkReport) -> dict[str, Any]:

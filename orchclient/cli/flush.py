@@ -51,7 +51,8 @@ def flush_command(
 
     Beside a process that delivers already it asks that one to try now, and waits for it; without one it does the work.
     Ctrl-C ends the waiting, what is left stays in the outbox. Exit code 0: nothing that was due is left; 3: events
-    are still pending; 4: events became dead; 5: another process delivers (--no-wait); 6: credentials were refused.
+    are still pending, or there is no destination; 4: events became dead; 5: another process delivers (--no-wait);
+    6: credentials were refused.
 
     \b
     Examples: orchclient flush --timeout 2m
@@ -73,7 +74,7 @@ def flush_command(
         holders = {name: holder for name in named if (holder := deliverer(station, name))}
         if is_impatient and holders:
             return _busy(holders, as_json=as_json)
-        return _flushed(station, sinks, task, timeout, holders, as_json=as_json)
+        return _flushed(station, settings, sinks, task, timeout, holders, as_json=as_json)
     finally:
         station.close(0)
 
@@ -91,6 +92,7 @@ def _checked(settings: config.Settings, names: Sequence[str], station: Station |
 
 def _flushed(
     station: Station,
+    settings: config.Settings,
     names: Sequence[str],
     task: str | None,
     timeout: float,
@@ -102,11 +104,11 @@ def _flushed(
         watch = _Watch(interrupted, holders, is_shown=has_onlooker() and not as_json)
         report = station.flush(timeout, names, watch, task)
         watch.clear()
-    code = ExitCode.INTERRUPTED if interrupted.is_set() else exit_code(report)
+    code = ExitCode.INTERRUPTED if interrupted.is_set() else exit_code(report, station.report().recorded)
     document = {"ok": code == ExitCode.DONE, "interrupted": interrupted.is_set(), **report.to_dict()}
     if interrupted.is_set() and not as_json:
         remark("Interrupted: what is left stays in the outbox")
-    emit(document, _text(report, station.sink_names), as_json=as_json)
+    emit(document, _text(report, station.sink_names, settings.mode), as_json=as_json)
     return code
 
 
@@ -158,13 +160,14 @@ def _name(holder: Holder) -> str:
     return printable(f"pid {holder.pid} (agent {holder.agent})")
 
 
-def exit_code(report: FlushReport) -> ExitCode:
-    """The worst of what happened: refused credentials, then dead events, then pending ones."""
+def exit_code(report: FlushReport, recorded: int) -> ExitCode:
+    """The worst of what happened: refused credentials, then dead events, then pending ones, also without a receiver."""
     if any(_is_refused(each) for each in report.destinations.values()):
         return ExitCode.REFUSED
     if report.dead:
         return ExitCode.DEAD
-    return ExitCode.PENDING if report.due else ExitCode.DONE
+    waits = report.due or (recorded and not report.destinations)
+    return ExitCode.PENDING if waits else ExitCode.DONE
 
 
 def _is_refused(each: Delivered) -> bool:
@@ -189,6 +192,8 @@ def _told(station: Station, settings: config.Settings, names: Sequence[str], tas
     found = due(station, settings, names, task)
     document = {"ok": True, "dry_run": True, "destinations": {each.name: asdict(each) for each in found}}
     lines = [f"{each.name}  {_due_line(each)}" for each in found]
+    if settings.mode == "offline":
+        lines.append(_OFFLINE)
     emit(document, "\n".join(lines) or "No destination is configured: set ORCHCLIENT_URL.", as_json=as_json)
     return ExitCode.DONE
 
@@ -203,20 +208,28 @@ def _due_line(each: Due) -> str:
 # --- telling ------------------------------------------------------------------------------------------------------
 
 
-def _text(report: FlushReport, configured: Sequence[str]) -> str:
+def _text(report: FlushReport, configured: Sequence[str], mode: str) -> str:
     lines = [f"{name}  {_outcome(each)}" for name, each in report.destinations.items()]
     if not lines:
-        return "No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL."
+        return (
+            _OFFLINE
+            if mode == "offline"
+            else "No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL."
+        )
     if len(lines) > 1:
         lines.append(
             f"{number(report.delivered)} delivered, {number(report.pending)} pending, {number(report.dead)} dead"
         )
     lines[-1] += f" in {report.seconds:.1f} s"
     if not configured and report.due:
-        lines.append("No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL.")
+        nobody = "No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL."
+        lines.append(_OFFLINE if mode == "offline" else nobody)
     if report.dead:
         lines.append("Look: orchclient list --state dead")
     return "\n".join(lines)
+
+
+_OFFLINE = "Mode is offline: events wait in the outbox. Unset ORCHCLIENT_MODE to deliver."
 
 
 def _outcome(each: Delivered) -> str:

@@ -18,6 +18,7 @@ from orchclient.core.secret import Secret
 from orchclient.sinks.discord import DiscordSink
 from orchclient.testing import DiscordDouble, Fault, Receiver
 from tests.cli.command import Command
+from tests.cli.inside import Inside
 from tests.conftest import MakeClient
 
 EVENTS = "/v1/events"
@@ -50,6 +51,17 @@ def second(tmp_path: Path) -> Iterator[tuple[Receiver, str]]:
 def test_without_a_destination_it_says_what_to_set_and_no_time(client: OrchestratorClient, outbox_path: Path) -> None:
     ended = Command(outbox_path)("flush")
     assert ended.out == "No destination is configured: events wait in the outbox. Set ORCHCLIENT_URL.\n"
+    assert (ended.code, Command(outbox_path)("flush", "--json").document["ok"]) == (3, False)
+
+
+def test_offline_it_says_so_and_not_that_a_destination_is_missing(outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url, ORCHCLIENT_MODE="offline")
+    command("update", "t")
+    told = "Mode is offline: events wait in the outbox. Unset ORCHCLIENT_MODE to deliver.\n"
+    for ended in (command("flush"), command("flush", "--dry-run")):
+        assert ended.out.endswith(told)
+    assert command("flush").code == 3
+    assert command("flush", ORCHCLIENT_MODE="online").code == 0
 
 
 def test_what_noise_rules_hold_back_is_not_due_and_is_told(make_client: MakeClient, outbox_path: Path) -> None:

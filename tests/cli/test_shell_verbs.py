@@ -200,6 +200,11 @@ def test_a_review_is_waited_for(outbox_path: Path, receiver: Receiver, outcome: 
     assert (ended.code, ended.out) == (code, f"{outcome}\n")
 
 
+def test_flush_without_a_destination_says_that_it_is_not_delivered(command: Inside) -> None:
+    told = command("update", "t", "--flush=1s")
+    assert (told.code, told.out.count("\n")) == (3, 1)
+
+
 def test_flush_delivers_as_well_and_says_so_when_it_could_not(outbox_path: Path, receiver: Receiver) -> None:
     command = Inside(outbox_path, receiver.url)
     assert command("update", "t", "--flush=20s").code == 0
