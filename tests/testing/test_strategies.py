@@ -116,3 +116,8 @@ def test_a_run_arrives_whole_and_in_order_whatever_goes_wrong(run: list[Event], 
         delivered = replay.deliver("run.jsonl", to=receiver)
         delivered.assert_all_delivered()
         delivered.assert_order_per_task()
+
+
+@pytest.mark.parametrize("made", [strategies.texts(), strategies.task_ids()])
+def test_the_first_draw_does_not_try_every_character_with_a_codec(made: st.SearchStrategy[str]) -> None:
+    assert "codec" not in repr(made)  # a second, after which Hypothesis calls the strategy slow and fails the test
