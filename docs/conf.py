@@ -41,7 +41,10 @@ toc_object_entries_show_parents = "hide"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextlib|datetime|enum|logging|os|pathlib|sqlite3|types|typing|threading)\..*"),
-    ("py:.*", r"(Any|Callable|Coroutine|Iterable|Mapping|Self|Sequence|Path|Counter|TracebackType|Protocol|[PSTU])"),
+    (
+        "py:.*",
+        r"(AbstractContextManager|Any|AnyClient|Callable|Coroutine|Iterable|Mapping|Self|Sequence|Path|Counter|TracebackType|Protocol|[PSTU])",
+    ),
     ("py:.*", r"orchclient\..*\.[PSTU]"),
     ("py:.*", r"hypothesis\..*"),
     ("py:.*", r"orchclient\.(recovery\.AnyTask|escalating\.Escalating|testing\.humans\.Hand(le|ed))"),

@@ -171,6 +171,8 @@ def _value(number: int, line: bytes) -> Any:
         raise InvalidRecording(number, "the file is empty. Write a recording: orchclient export")
     try:
         return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidRecording(number, f"is no JSON ({error.msg}, at character {error.pos + 1})") from None
     except (ValueError, RecursionError) as error:
         raise InvalidRecording(number, f"is no JSON ({str(error)[:120]})") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Generator, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MODES = ("none", "once", "rewrite")
 FLUSH_S = 5.0
+LONGEST = 150
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -163,7 +165,22 @@ def orch_replay(request: pytest.FixtureRequest, orch_env: Path, tmp_path: Path) 
 
 
 def _recording_name(request: pytest.FixtureRequest) -> str:
-    """After the test, its class and its parameters; characters that a file may not have become dashes."""
-    within = request.node.nodeid.partition("::")[2] or request.node.name
-    plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in within.replace("::", "."))
-    return f"{request.path.stem}/{plain[:150]}.jsonl"
+    """After the test, its class and its parameters.
+
+    Characters that a file may not have become dashes; where that, or a cut, could make two tests one, a hash follows.
+    """
+    within = (request.node.nodeid.partition("::")[2] or request.node.name).replace("::", ".")
+    shown = within.replace("[", "-", 1)
+    shown = f"{shown[:-1]}-" if shown.endswith("]") else shown
+    plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in shown)[:LONGEST]
+    if plain != shown:
+        plain += f"-{sha256(within.encode()).hexdigest()[:8]}"
+    return f"{_home(request)}/{plain}.jsonl"
+
+
+def _home(request: pytest.FixtureRequest) -> str:
+    """The file of the test; with one directory for all of them, as seen from where pytest runs."""
+    path, root = request.path.with_suffix(""), request.config.rootpath
+    if request.config.getoption("--orch-recordings") and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path.name

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchclient.client import OrchestratorClient
 from orchclient.core.envelope import event_text, opening
+from orchclient.core.redaction import Redactor
 from orchclient.outbox import identity, journal
 from orchclient.testing.expectations import Expectation, is_heartbeat, summary
+
+if TYPE_CHECKING:
+    from orchclient import aio
+
+    AnyClient = OrchestratorClient | aio.OrchestratorClient
 
 Event = dict[str, Any]
 
 
 class Recorded:
-    """What an outbox holds, as events on the wire.
+    """What an outbox holds, as events on the wire; made of any client that uses it, an asynchronous one too.
 
     recorded.assert_recorded("task.completed", task="task-1", quality_score=80.0)
     """
 
-    def __init__(self, client: OrchestratorClient) -> None:
-        self._client = client
+    def __init__(self, client: AnyClient) -> None:
+        self._client: OrchestratorClient = client if isinstance(client, OrchestratorClient) else client._target()
+
+    @property
+    def _redactor(self) -> Redactor:
+        """What takes the secrets that the client knows out of a recording."""
+        return self._client._settings.known_secrets().redactor
 
     @property
     def last_seq(self) -> int:

@@ -9,11 +9,11 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
@@ -31,6 +31,9 @@ from orchclient.testing.differences import MOST, differences, normalised
 from orchclient.testing.expectations import is_heartbeat
 from orchclient.testing.receiver import Receiver
 from orchclient.testing.recorded import Recorded
+
+if TYPE_CHECKING:
+    from orchclient.testing.recorded import AnyClient
 
 Event = dict[str, Any]
 Mode = Literal["none", "once", "rewrite"]
@@ -104,7 +107,8 @@ class Replay:
         self._client = client
         self._names = {name: shown for name, shown in {**(names or {}), socket.gethostname(): "<host>"}.items() if name}
         self._workspace = workspace
-        self._numbers = count(1)
+        self._numbers, self._blocks = count(1), count(1)
+        self._written: set[Path] = set()
 
     def path(self, name: str | None = None) -> Path:
         """Where a recording is."""
@@ -115,17 +119,18 @@ class Replay:
 
         Raises ``AssertionError`` when there is none, ``InvalidRecording`` for one that is broken or holds a secret.
         """
-        path = self.path(name)
-        if not path.exists():
+        __tracebackhide__ = True
+        return self._events_at(self.path(name))
+
+    def _events_at(self, path: Path) -> list[Event]:
+        __tracebackhide__ = True
+        if not path.is_file():
             raise AssertionError(f"there is no recording {path}. Write it: pytest --orch-record=once")
         with path.open("rb") as file:
-            _, events = recordings.events_of(file)
-        for place, event in enumerate(events, 1):
-            if json.loads(redacted(encode(event), Redactor())) != event:
-                raise InvalidRecording(
-                    place + 1, f"of {path} holds what looks like a secret: take it out, and make it unusable"
-                )
-        return list(events)
+            try:
+                return _checked(file)
+            except InvalidRecording as error:
+                raise InvalidRecording(error.line, f"{error.problem} ({path})") from None
 
     # --- deliver --------------------------------------------------------------------------------------------------
 
@@ -167,31 +172,40 @@ class Replay:
     # --- compare --------------------------------------------------------------------------------------------------
 
     def __call__(
-        self, name: str | None = None, *, client: OrchestratorClient | None = None, ignore: Sequence[str] = ()
-    ) -> Any:
+        self, name: str | None = None, *, client: AnyClient | None = None, ignore: Sequence[str] = ()
+    ) -> AbstractContextManager[Recorded]:
         """The same as ``compare``."""
         return self.compare(name, client=client, ignore=ignore)
 
-    @contextmanager
     def compare(
-        self, name: str | None = None, *, client: OrchestratorClient | None = None, ignore: Sequence[str] = ()
-    ) -> Iterator[Recorded]:
+        self, name: str | None = None, *, client: AnyClient | None = None, ignore: Sequence[str] = ()
+    ) -> AbstractContextManager[Recorded]:
         """Hold what is recorded in the block against a recording, or write that, as the mode says.
 
-        Ids, times, sources, names of the host and paths of the run are put aside. ``ignore`` puts more fields aside,
-        such as ``data.current_step``. Raises ``AssertionError`` that names each event and field that differs.
+        ``client`` is one of those that use the outbox, an asynchronous one too; what others record into it counts as
+        well. Ids, times, sources, names of the host and paths of the run are put aside. ``ignore`` puts more fields
+        aside, such as ``data.current_step``. A second block without a name has a recording of its own. Raises
+        ``AssertionError``: at once when there is no recording to compare with, at the end of the block one that names
+        each event and field that differs. ``InvalidRecording`` for one that is broken or holds a secret.
         """
         if client is None and self._client is None:
             raise TypeError("compare needs the client whose events are compared: client=...")
-        speaker = client or self._client()  # type: ignore[misc]
-        recorded = Recorded(speaker)
-        begins = recorded.last_seq
-        yield recorded
-        got, path = recorded.events(after_seq=begins), self.path(name)
-        if self._mode == "rewrite" or (self._mode == "once" and not path.exists()):
-            _write(path, got, speaker._settings.known_secrets().redactor)
-            return
-        self._check(self.events(name), got, path, ignore)
+        return _Comparison(self, self.path(name or self._next_name()), client or self._client, ignore)
+
+    def _next_name(self) -> str:
+        number = next(self._blocks)
+        stem, ending = os.path.splitext(self._name)
+        return self._name if number == 1 else f"{stem}.{number}{ending}"
+
+    def _writes(self, path: Path) -> bool:
+        """Whether a block writes its recording; one that this test wrote already is compared with."""
+        if path in self._written:
+            return False
+        return self._mode == "rewrite" or (self._mode == "once" and not path.exists())
+
+    def _write(self, path: Path, events: Sequence[Event], redactor: Redactor) -> None:
+        _write(path, events, redactor)
+        self._written.add(path)
 
     def _check(self, expected: Sequence[Event], got: Sequence[Event], path: Path, ignore: Sequence[str]) -> None:
         __tracebackhide__ = True
@@ -202,6 +216,44 @@ class Replay:
             shown += [f"  ... and {len(found) - MOST} more"] if len(found) > MOST else []
             head = f"the run differs from {path} in {len(found)} place{'' if len(found) == 1 else 's'}:"
             raise AssertionError("\n".join([head, *shown, "If that is as it should be: pytest --orch-record=rewrite"]))
+
+
+class _Comparison(AbstractContextManager[Recorded]):
+    """One block of a test. Its frames stay out of a failing test's traceback: what is wrong is not here."""
+
+    def __init__(
+        self, replay: Replay, path: Path, client: AnyClient | Callable[[], AnyClient] | None, ignore: Sequence[str]
+    ) -> None:
+        self._replay, self._path, self._client, self._ignore = replay, path, client, ignore
+        self._expected: list[Event] | None = None
+
+    def __enter__(self) -> Recorded:
+        __tracebackhide__ = True
+        if not self._replay._writes(self._path):
+            self._expected = self._replay._events_at(self._path)
+        client: Any = self._client() if callable(self._client) else self._client
+        self._recorded = Recorded(client)
+        self._begins = self._recorded.last_seq
+        return self._recorded
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        __tracebackhide__ = True
+        if kind is not None:
+            return
+        got = self._recorded.events(after_seq=self._begins)
+        if self._expected is None:
+            self._replay._write(self._path, got, self._recorded._redactor)
+        else:
+            self._replay._check(self._expected, got, self._path, self._ignore)
+
+
+def _checked(file: IO[bytes]) -> list[Event]:
+    """The events of a recording that is whole and holds no secret."""
+    _, events = recordings.events_of(file)
+    for place, event in enumerate(events, 1):
+        if json.loads(redacted(encode(event), Redactor())) != event:
+            raise InvalidRecording(place + 1, "holds what looks like a secret: take it out, and make it unusable")
+    return list(events)
 
 
 def _write(path: Path, events: Sequence[Event], redactor: Redactor) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from shutil import copytree
@@ -132,7 +133,153 @@ def test_a_recording_with_a_secret_is_refused(project: pytest.Pytester) -> None:
     ran(project, "--orch-record=once").assert_outcomes(passed=1)
     path = test.parent / "recordings" / test.stem / "test_it.jsonl"
     path.write_text(path.read_text().replace('"tests"', '"ghp_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"'))
-    ran(project).stdout.fnmatch_lines(["*line 3: of *holds what looks like a secret*"])
+    ran(project).stdout.fnmatch_lines(["*line 3: holds what looks like a secret*test_it.jsonl)"])
+
+
+def test_a_failure_shows_the_test_and_no_frame_of_ours(project: pytest.Pytester) -> None:
+    test = project.makepyfile(COMPARES)
+    missing = ran(project).stdout.str()
+    ran(project, "--orch-record=once").assert_outcomes(passed=1)
+    test.write_text(COMPARES.replace("progress=45", "progress=50"))
+    differs = ran(project).stdout.str()
+    for shown in (missing, differs):
+        assert ">       with orch_replay():" in shown
+        assert "replay.py" not in shown
+        assert "contextlib" not in shown
+
+
+def test_a_recording_that_is_missing_fails_before_the_agent_works(project: pytest.Pytester) -> None:
+    project.makepyfile("def test_it(orch_client, orch_replay):\n    with orch_replay():\n        print('WORKED')\n")
+    assert "WORKED" not in ran(project, "-s").stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "words"),
+    [
+        (lambda lines: lines[:2] + lines[3:], "line 3: nothing is said of *a line is missing (*test_it.jsonl)"),
+        (lambda lines: [*lines[:2], "", *lines[2:]], "line 3: is no JSON (*) (*test_it.jsonl)"),
+        (lambda lines: [*lines[:2], lines[2].replace(":45.0,", ':"45",')], "line 3: *must be number (*test_it.jsonl)"),
+        (
+            lambda lines: [lines[0].replace('recording":1', 'recording":2')],
+            "line 1: *update orchclient (*test_it.jsonl)",
+        ),
+        (lambda lines: ["\x00\x01"], "line 1: is no JSON (*test_it.jsonl)"),
+        (lambda lines: [], "line 1: *(*test_it.jsonl)"),
+    ],
+    ids=["a line deleted", "a blank line", "a wrong type", "a newer format", "binary", "empty"],
+)
+def test_a_recording_that_was_spoiled_by_hand_is_named_with_its_line(
+    project: pytest.Pytester, spoiled: Callable[[list[str]], list[str]], words: str
+) -> None:
+    test = project.makepyfile(COMPARES.replace("progress=45", "progress=45.0"))
+    path = test.parent / "recordings" / test.stem / "test_it.jsonl"
+    ran(project, "--orch-record=once").assert_outcomes(passed=1)
+    path.write_text("".join(f"{line}\n" for line in spoiled(path.read_text().splitlines())))
+    ran(project).stdout.fnmatch_lines([f"*InvalidRecording: {words}"])
+
+
+def test_what_a_newer_version_wrote_is_compared_and_delivered(project: pytest.Pytester) -> None:
+    delivers = "\ndef test_deliver(orch_replay, orch_server):\n"
+    delivers += "    orch_replay.deliver('test_all/test_it.jsonl', to=orch_server).assert_all_delivered()\n"
+    test = project.makepyfile(test_all=COMPARES + delivers)
+    ran(project, "--orch-record=once").assert_outcomes(passed=2)
+    path = test.parent / "recordings" / test.stem / "test_it.jsonl"
+    path.write_text(path.read_text().replace('"current_step":"tests"', '"current_step":"tests","mood":"good"'))
+    result = ran(project)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*event 2 (*task.status.v1 of 'build-42') data.mood: expected 'good', got nothing"])
+
+
+def test_two_tests_never_share_a_recording_by_the_names_of_their_parameters(project: pytest.Pytester) -> None:
+    test = project.makepyfile(
+        """
+import pytest
+
+@pytest.mark.parametrize("name", ["x-y", "x y", "x/y", "z" * 160 + "1", "z" * 160 + "2"], ids=str)
+def test_it(orch_client, orch_replay, name):
+    with orch_replay():
+        orch_client.update_task_status(name, "testing")
+
+class TestThis:
+    def test_it(self, orch_client, orch_replay):
+        with orch_replay():
+            orch_client.update_task_status("this", "testing")
+"""
+    )
+    ran(project, "--orch-record=rewrite").assert_outcomes(passed=6)
+    ran(project).assert_outcomes(passed=6)
+    names = {path.name for path in (test.parent / "recordings" / test.stem).iterdir()}
+    assert len(names) == 6
+    assert {"test_it-x-y-.jsonl", "TestThis.test_it.jsonl"} < names
+
+
+def test_files_of_one_name_do_not_share_a_directory_that_is_named_for_all(project: pytest.Pytester) -> None:
+    for part, progress in (("a", 10), ("b", 20)):
+        (project.path / part).mkdir()
+        (project.path / part / "test_same.py").write_text(COMPARES.replace("progress=45", f"progress={progress}"))
+    arguments = ("--orch-recordings=kept", "--import-mode=importlib")
+    ran(project, "--orch-record=once", *arguments).assert_outcomes(passed=2)
+    ran(project, *arguments).assert_outcomes(passed=2)
+    assert (project.path / "kept" / "b" / "test_same" / "test_it.jsonl").exists()
+
+
+def test_each_block_of_a_test_has_a_recording_of_its_own(project: pytest.Pytester) -> None:
+    test = project.makepyfile(
+        """
+def test_it(orch_client, orch_replay):
+    for status in ("testing", "failed"):
+        with orch_replay():
+            orch_client.update_task_status("t-1", status)
+
+def test_one_for_two(orch_client, orch_replay):
+    for status in ("testing", "failed"):
+        with orch_replay("shared.jsonl"):
+            orch_client.update_task_status("t-1", status)
+"""
+    )
+    for mode in ("once", "rewrite", "none"):
+        result = ran(project, f"--orch-record={mode}")
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(["*data.status: expected 'testing', got 'failed'"])
+    names = {path.name for path in (test.parent / "recordings" / test.stem).iterdir()}
+    assert names == {"test_it.jsonl", "test_it.2.jsonl"}
+
+
+def test_clients_that_the_agent_makes_are_compared_too_asynchronous_ones_as_well(project: pytest.Pytester) -> None:
+    test = project.makepyfile(
+        """
+import asyncio
+from orchclient import OrchestratorClient, aio
+
+async def work(client):
+    async with client.task("t-1") as task:
+        await task.progress(45, "tests")
+
+def test_given(orch_env, orch_replay):
+    async def run():
+        async with aio.OrchestratorClient("own") as client:
+            with orch_replay(client=client):
+                await work(client)
+
+    asyncio.run(run())
+
+def test_whoever_records(orch_replay):
+    async def run():
+        async with aio.OrchestratorClient("own") as client:
+            await work(client)
+        with OrchestratorClient("another") as other:
+            other.update_task_status("t-2", "testing")
+
+    with orch_replay():
+        asyncio.run(run())
+"""
+    )
+    ran(project, "--orch-record=once").assert_outcomes(passed=2)
+    ran(project).assert_outcomes(passed=2)
+    test.write_text(test.read_text().replace("45", "50"))
+    result = ran(project)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*data.progress_percentage: expected 45, got 50"] * 2)
 
 
 def test_a_directory_for_all_recordings_may_be_named(project: pytest.Pytester) -> None:
