@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from orchclient import config, tracing
 from orchclient.core import verbs
@@ -31,9 +31,11 @@ from orchclient.outbox.requests import Request
 from orchclient.people import People
 from orchclient.recorder import Recorder
 from orchclient.reporting import FlushReport, OutboxReport, SinkReport
-from orchclient.sinks.sink import AnySink
 from orchclient.station import TransportFactory, open_station
 from orchclient.task import Task
+
+if TYPE_CHECKING:
+    from orchclient.sinks.sink import AnySink
 
 
 class OrchestratorClient:

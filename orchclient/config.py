@@ -19,8 +19,7 @@ from attrs import field, frozen
 
 from orchclient import origins
 from orchclient.core.errors import ConfigError
-from orchclient.core.redaction import Redactor
-from orchclient.core.reminders import NEVER, Schedule
+from orchclient.core.schedule import NEVER, Schedule
 from orchclient.core.secret import KnownSecrets, Secret, credentials_in_all, secrets_in
 from orchclient.origins import Values, nearest, shape, variable_of
 
@@ -32,6 +31,8 @@ TokenSource = str | Callable[[], str | None] | None
 
 
 def _url_shown(url: str | None) -> str:
+    from orchclient.core.redaction import Redactor
+
     return repr(url and Redactor().redact_text(url))
 
 

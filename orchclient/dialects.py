@@ -41,6 +41,19 @@ def of_settings(settings: config.Settings, secrets: KnownSecrets) -> list[AnySin
     return found
 
 
+def names_of(settings: config.Settings) -> list[str]:
+    """The names of those destinations, which are not made, nor checked, for it."""
+    given = {
+        "orchestrator": settings.url,
+        "discord": settings.discord_webhook_url,
+        "slack": settings.slack_webhook_url,
+        "webhook": settings.webhook_url,
+        "database": settings.database_url,
+        "nats": settings.nats_url,
+    }
+    return [name for name, value in given.items() if value is not None]
+
+
 def _orchestrator_of(settings: config.Settings, secrets: KnownSecrets) -> AnySink:
     from orchclient.sinks.orchestrator import OrchestratorSink
 

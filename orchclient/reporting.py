@@ -12,7 +12,7 @@ from orchclient.core.events import EventType
 from orchclient.core.health import overall
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.election import is_held, lock_path
-from orchclient.outbox import cursors, desk, folding, gaps, identity, inbox, journal, leadership, posts, requests
+from orchclient.outbox import cursors, gaps, identity, journal, leadership, standing
 from orchclient.outbox.asides import set_asides
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.wal import WalReport, wal_report
@@ -176,8 +176,8 @@ def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxRepo
         last,
         _kept(con, last),
         reports,
-        open_requests=requests.count_open(con),
-        unreadable_items=inbox.count_unreadable(con),
+        open_requests=standing.count_open(con),
+        unreadable_items=standing.count_unreadable(con),
         last_recorded_at=_text(journal.recorded_us(con, last)),
     )
 
@@ -189,6 +189,7 @@ def _kept(con: sqlite3.Connection, last_seq: int) -> int:
 
 def _sink_report(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: int) -> SinkReport:
     holder = leadership.last_holder(con, row.name)
+    held, turn_us = _held_back(con, row, now_us, last_seq)
     return SinkReport(
         name=row.name,
         kind=row.kind,
@@ -206,14 +207,23 @@ def _sink_report(con: sqlite3.Connection, row: SinkRow, last_seq: int, now_us: i
         last_error_at=_text(row.last_error_us),
         holder=asdict(holder) if holder else None,
         inbox=_inbox_report(con, row.name),
-        held=posts.held_back(con, row.name, now_us, last_seq) if row.parked else 0,
-        turn_at=_text(posts.next_due_us(con, row.name)) if row.parked else None,
+        held=held,
+        turn_at=_text(turn_us),
     )
+
+
+def _held_back(con: sqlite3.Connection, row: SinkRow, now_us: int, up_to_seq: int) -> tuple[int, int | None]:
+    """How many events noise rules hold back, and when people are told of the first."""
+    if not row.parked:
+        return 0, None
+    from orchclient.outbox import posts  # as below: who only looks at an outbox does not wait for what is not met
+
+    return posts.held_back(con, row.name, now_us, up_to_seq), posts.next_due_us(con, row.name)
 
 
 def _inbox_report(con: sqlite3.Connection, sink: str) -> InboxReport | None:
     """How the newest identity's inbox fares, None when nothing was ever asked of it."""
-    rows = inbox.rows(con, sink)
+    rows = standing.inboxes(con, sink)
     if not rows:
         return None
     newest = rows[-1]
@@ -233,6 +243,8 @@ def _text(us: int | None) -> str | None:
 
 def communication_stats(con: sqlite3.Connection, path: str, agent: str, now_us: int) -> dict[str, Any]:
     """What ``get_communication_stats`` returns."""
+    from orchclient.outbox import folding
+
     tallies = folding.tallies(con, agent)
     report = outbox_report(con, path, now_us)
     last_us = max((tally.last_us for tally in tallies.values()), default=None)
@@ -278,6 +290,8 @@ def flush_report(
 
 
 def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark, now_us: int) -> Delivered:
+    from orchclient.outbox import posts
+
     return Delivered(
         delivered=max(row.delivered - (before.delivered if before else 0), 0),
         pending=_left(con, row, mark),
@@ -290,6 +304,8 @@ def _delivered(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, ma
 
 
 def _left(con: sqlite3.Connection, row: SinkRow, mark: Mark) -> int:
+    from orchclient.outbox import desk
+
     if mark.task is not None:
         in_stream = journal.count_of_task(con, mark.task, max(row.cursor, row.start_seq), mark.last_seq)
         return in_stream + desk.parked_of_task(con, row.name, mark.task)
@@ -298,6 +314,8 @@ def _left(con: sqlite3.Connection, row: SinkRow, mark: Mark) -> int:
 
 
 def _dead_since(con: sqlite3.Connection, row: SinkRow, before: SinkRow | None, mark: Mark) -> int:
+    from orchclient.outbox import desk
+
     if mark.task is not None:
         return desk.dead_of_task(con, row.name, mark.task) - mark.dead.get(row.name, 0)
     return row.dead - (before.dead if before else 0)

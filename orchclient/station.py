@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,7 +23,7 @@ from orchclient.delivery.callbacks import NONE, Callbacks
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.flusher import Flusher, FlusherSettings, load
 from orchclient.opened import open_outbox
-from orchclient.outbox import cursors, folding, inbox, incidents, journal
+from orchclient.outbox import cursors, folding, incidents, journal, standing
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Recording
 from orchclient.outbox.outbox import Outbox
@@ -165,7 +164,7 @@ class Station:
         from orchclient.sinks.sink import inbox_of
 
         is_here = any(inbox_of(sink) is not None for sink in self._flusher.sinks)
-        return is_here or bool(self._outbox.query(inbox.rows))
+        return is_here or bool(self._outbox.query(standing.inboxes))
 
     @contextmanager
     def attended(self) -> Iterator[None]:
@@ -440,7 +439,7 @@ def open_station(
 
 def default_agent() -> str:
     """Who speaks when nobody said: the host and the process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return f"{os.uname().nodename}:{os.getpid()}"
 
 
 def http_transport(settings: config.Settings) -> HttpTransport:

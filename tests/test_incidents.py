@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchclient import InvalidEvent, OrchestratorClient, OutboxError
 from orchclient.aio import OrchestratorClient as AioClient
-from orchclient.core.reminders import Schedule
+from orchclient.core.schedule import Schedule
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.reminding import Reminding
 from orchclient.outbox import incidents

@@ -7,7 +7,7 @@ left to whoever delivers on this host, to ``orchclient flush``, or to ``--flush`
 from __future__ import annotations
 
 import getpass
-import socket
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -58,7 +58,7 @@ def _user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = "agent"
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def tell(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from collections.abc import Collection, Sequence
 
-import click
-
-from orchclient.cli import completion
+from orchclient.cli.choices import refuse_unknown
 from orchclient.cli.output import printable
 from orchclient.delivery.election import is_held, lock_path
 from orchclient.outbox import cursors, leadership, listing
@@ -17,33 +13,10 @@ from orchclient.outbox.leadership import Holder
 from orchclient.outbox.listing import Listed
 from orchclient.station import Station
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def sink_option(help_text: str) -> Callable[[Function], Function]:
-    """``--to NAME``, once."""
-    return click.option("--to", "sink", metavar="NAME", help=help_text, shell_complete=completion.destinations)
-
-
-def sinks_option(help_text: str) -> Callable[[Function], Function]:
-    """``--to NAME``, repeatable."""
-    return click.option(
-        "--to", "sinks", metavar="NAME", multiple=True, help=help_text, shell_complete=completion.destinations
-    )
-
 
 def check_sinks(names: Collection[str], station: Station) -> None:
     """Refuse a destination that neither the outbox nor the settings know, with the one that was probably meant."""
     refuse_unknown("destination", names, {*(row.name for row in station.query(cursors.sinks)), *station.sink_names})
-
-
-def refuse_unknown(kind: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raise a usage error for a destination, say, that is not known, with the one that was probably meant."""
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"no {kind} {name!r}. Known: {', '.join(sorted(known)) or 'none yet'}.{hint}")
 
 
 def chosen_sinks(names: Collection[str], station: Station) -> list[SinkRow]:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
 
 from orchclient.cli.opening import json_option, look_into, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit
 from orchclient.core.errors import OrchClientError
 
 if TYPE_CHECKING:
-    from orchclient.outbox.outbox import Outbox
+    from click.shell_completion import CompletionItem
+
+    from orchclient.outbox.glance import Glance
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_ORCHCLIENT_COMPLETE"
@@ -34,6 +35,8 @@ def completion_command(ctx: click.Context, shell: str, as_json: bool) -> int:
               eval "$(orchclient completion zsh)"         # in ~/.zshrc, behind compinit
               orchclient completion fish > ~/.config/fish/completions/orchclient.fish
     """
+    from click.shell_completion import get_completion_class
+
     found = get_completion_class(shell)
     assert found is not None
     script = found(ctx.find_root().command, {}, "orchclient", VARIABLE).source()
@@ -41,7 +44,11 @@ def completion_command(ctx: click.Context, shell: str, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+def _items(found: list[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    """What begins so, each with what it is."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name, help=text or None) for name, text in found if name.startswith(incomplete)]
 
 
 def destinations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -49,19 +56,18 @@ def destinations(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from orchclient.outbox import cursors
 
     names = _asked(ctx, lambda outbox: [row.name for row in outbox.query(cursors.sinks)])
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return _items([(name, "") for name in names], incomplete)
 
 
 def tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Tasks of the newest events."""
     names = dict.fromkeys(task for _, _, task in _newest(ctx))
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return _items([(name, "") for name in names], incomplete)
 
 
 def events(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Ids of the newest events, with what they are."""
-    found = _newest(ctx)
-    return [CompletionItem(id_, help=f"{type_} {task}") for id_, type_, task in found if id_.startswith(incomplete)]
+    return _items([(id_, f"{type_} {task}") for id_, type_, task in _newest(ctx)], incomplete)
 
 
 def requests(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -69,20 +75,20 @@ def requests(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     from orchclient.outbox import requests as stored
 
     found = _asked(ctx, lambda outbox: [(each.id, each.task) for each in outbox.query(stored.open_ones)])
-    return [CompletionItem(id_, help=task) for id_, task in found if id_.startswith(incomplete)]
+    return _items(found, incomplete)
 
 
 def _newest(ctx: click.Context) -> list[tuple[str, str, str]]:
     from orchclient.outbox import listing
 
-    def ask(outbox: Outbox) -> list[tuple[str, str, str]]:
+    def ask(outbox: Glance) -> list[tuple[str, str, str]]:
         found = outbox.query(lambda con: listing.events(con, limit=MOST))
         return [(each.entry.id, each.entry.type, each.entry.task) for each in found]
 
     return _asked(ctx, ask)
 
 
-def _asked(ctx: click.Context, ask: Callable[[Outbox], list[T]]) -> list[T]:
+def _asked(ctx: click.Context, ask: Callable[[Glance], list[T]]) -> list[T]:
     """What the outbox knows; nothing when it cannot be read: a shell that completes is no place for errors."""
     try:
         settings = settings_of(ctx)

@@ -16,7 +16,7 @@ from orchclient.cli.opening import json_option, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, printable, room, table
 from orchclient.core.errors import ConfigError, OrchClientError
 from orchclient.core.redaction import Redactor
-from orchclient.core.reminders import Schedule
+from orchclient.core.schedule import Schedule
 from orchclient.core.secret import Secret
 from orchclient.origins import DEFAULT, PREFIX, nearest, variable_of
 

@@ -14,7 +14,7 @@ from orchclient.cli.ailing import delivery, wal
 from orchclient.cli.colour import styled
 from orchclient.cli.config import strangers
 from orchclient.cli.finding import Finding, of
-from orchclient.cli.opening import json_option, look_into, outbox_path, settings_of
+from orchclient.cli.opening import json_option, open_whole, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, number, printable
 from orchclient.cli.reaching import answers, sinks_of
 from orchclient.cli.send_test import sent
@@ -88,7 +88,7 @@ def _settings(settings: config.Settings) -> Iterator[Finding]:
 def _outbox(settings: config.Settings) -> Iterator[Finding]:
     path = outbox_path(settings)
     try:
-        outbox = look_into(settings)
+        outbox = open_whole(settings) if path.exists() else None
     except OutboxError as error:
         yield Finding("problem", str(error), check="file")
         yield from of("losses", losses.unfinished(str(path)))

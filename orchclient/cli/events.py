@@ -10,10 +10,9 @@ import click
 from attrs import asdict
 
 from orchclient.cli import completion
-from orchclient.cli.choices import OneOf
-from orchclient.cli.choosing import check_sinks, refuse_unknown, sink_option
+from orchclient.cli.choices import OneOf, refuse_unknown, sink_option
 from orchclient.cli.duration import Since
-from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.opening import configured_names, json_option, look_into, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, cut, emit, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.event_message import message_of
@@ -21,7 +20,7 @@ from orchclient.core.events import EventType
 from orchclient.core.plain_message import plain_text
 from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import attempts, gaps, listing
+from orchclient.outbox import attempts, cursors, gaps, listing
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.gaps import Expired
 from orchclient.outbox.listing import Fate, Listed
@@ -60,23 +59,24 @@ def list_command(
     """
     refuse_unknown("event type", [name.removesuffix(".v1") for name in types], TYPES)
     settings = settings_of(ctx)
-    station = open_existing(settings)
-    if station is None:
+    outbox = look_into(settings)
+    if outbox is None:
         text = f"No outbox yet at {outbox_path(settings)}."
         emit({"ok": True, "exists": False, "events": []}, text, as_json=as_json)
         return
     try:
-        check_sinks([sink] if sink else [], station)
+        known = {*(row.name for row in outbox.query(cursors.sinks)), *configured_names(settings)}
+        refuse_unknown("destination", [sink] if sink else [], known)
         if states == (listing.EXPIRED,):
-            _list_expired(station.query(lambda con: list(islice(gaps.expired(con, sink), limit))), as_json=as_json)
+            _list_expired(outbox.query(lambda con: list(islice(gaps.expired(con, sink), limit))), as_json=as_json)
             return
-        found = station.query(
+        found = outbox.query(
             lambda con: listing.events(
                 con, limit=limit, task=task, agent=agent, states=states, sink=sink, types=types, since_us=since
             )
         )
     finally:
-        station.close(0)
+        outbox.close()
     document = {"ok": True, "exists": True, "events": [_document(each) for each in found]}
     emit(document, _table(found, states, sink) if found else "No such events.", as_json=as_json)
 
@@ -173,14 +173,14 @@ def show_command(ctx: click.Context, event_id: str, as_json: bool) -> int:
     \b
     Example: orchclient show 01a20631
     """
-    station = open_existing(settings_of(ctx))
-    if station is None:
+    outbox = look_into(settings_of(ctx))
+    if outbox is None:
         raise UnknownEvent(f"no event {event_id!r}: there is no outbox yet at {outbox_path(settings_of(ctx))}")
     try:
-        each = station.query(lambda con: listing.event(con, event_id))
-        tried = station.query(lambda con: attempts.of_event(con, each.entry.seq))
+        each = outbox.query(lambda con: listing.event(con, event_id))
+        tried = outbox.query(lambda con: attempts.of_event(con, each.entry.seq))
     finally:
-        station.close(0)
+        outbox.close()
     envelope = _envelope(each)
     message = message_of(envelope, settings_of(ctx).public_url or "")
     told = plain_text(message) if message else None

@@ -15,7 +15,8 @@ from attrs import asdict
 
 from orchclient import config, destinations
 from orchclient.cli import completion
-from orchclient.cli.choosing import deliverer, refuse_unknown, sinks_option
+from orchclient.cli.choices import refuse_unknown, sinks_option
+from orchclient.cli.choosing import deliverer
 from orchclient.cli.dry_run import Due, due
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of

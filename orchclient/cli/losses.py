@@ -67,7 +67,7 @@ def unfinished(path: str) -> Iterator[Finding]:
                 "the process that did it ended in the middle, or is still at it",
                 "Let nobody move it. Whoever opens the outbox next ends it: once nothing else is wrong, orchclient "
                 "status is enough. If it cannot be read, that is told in the log, and the note "
-                f"{owed.note_path(path)} goes.",
+                f"{asides.note_path(path)} goes.",
             )
 
 

@@ -13,6 +13,7 @@ from orchclient.core.errors import OutboxError
 from orchclient.delivery.clock import SystemClock
 
 if TYPE_CHECKING:
+    from orchclient.outbox.glance import Glance
     from orchclient.outbox.outbox import Outbox
     from orchclient.station import Station
 
@@ -30,11 +31,20 @@ def outbox_path(settings: config.Settings) -> Path:
     return settings.db or config.default_db()
 
 
-def look_into(settings: config.Settings) -> Outbox | None:
+def look_into(settings: config.Settings) -> Glance | None:
     """The outbox to look at, without what delivers; None when nothing was recorded on this host yet."""
     _refuse_disabled(settings)
-    if not outbox_path(settings).exists():
+    path = outbox_path(settings)
+    if not path.exists():
         return None
+    from orchclient.outbox.glance import Glance
+
+    return Glance(path, lambda: open_whole(settings), allow_network=settings.allow_network_filesystem)
+
+
+def open_whole(settings: config.Settings) -> Outbox:
+    """The outbox as those open it who record: what is wrong with it is seen to."""
+    _refuse_disabled(settings)
     from orchclient.opened import open_outbox
 
     return open_outbox(settings, SystemClock())
@@ -44,9 +54,9 @@ def configured_names(settings: config.Settings) -> tuple[str, ...]:
     """The destinations that a process with these settings delivers to."""
     if settings.mode != "online":
         return ()
-    from orchclient import destinations
+    from orchclient import dialects
 
-    return tuple(sink.name for sink in destinations.configured(settings, settings.known_secrets()))
+    return (*dialects.names_of(settings), *settings.sinks)
 
 
 def open_existing(settings: config.Settings, only: Collection[str] = ()) -> Station | None:

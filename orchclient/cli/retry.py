@@ -6,7 +6,8 @@ import click
 from attrs import asdict, frozen
 
 from orchclient.cli import completion
-from orchclient.cli.choosing import chosen_events, chosen_sinks, sink_option, what_follows
+from orchclient.cli.choices import sink_option
+from orchclient.cli.choosing import chosen_events, chosen_sinks, what_follows
 from orchclient.cli.duration import Since
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, plural, printable

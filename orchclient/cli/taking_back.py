@@ -21,8 +21,8 @@ from orchclient.core.errors import OutboxError, UnknownEvent
 from orchclient.core.events import EventType
 from orchclient.core.judging import RequestKind, RequestState
 from orchclient.outbox import listing, requests
+from orchclient.outbox.glance import Glance
 from orchclient.outbox.listing import Listed
-from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.requests import Request
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def resolve_command(
         return tell(client, receipt_document(receipt, task, **known), f"{task}: over", flush_s, as_json=as_json)
 
 
-def _looked_up(ctx: click.Context, ask: Callable[[Outbox], T], missing: str) -> T:
+def _looked_up(ctx: click.Context, ask: Callable[[Glance], T], missing: str) -> T:
     settings = settings_of(ctx)
     outbox = look_into(settings)
     if outbox is None:
@@ -121,7 +121,7 @@ def _looked_up(ctx: click.Context, ask: Callable[[Outbox], T], missing: str) -> 
         outbox.close()
 
 
-def _question(outbox: Outbox, prefix: str) -> Request:
+def _question(outbox: Glance, prefix: str) -> Request:
     found = outbox.query(lambda con: requests.beginning(con, prefix))
     if len(found) > 1:
         raise OutboxError(f"{printable(prefix)} begins several requests: {', '.join(each.id for each in found)}")
@@ -132,7 +132,7 @@ def _question(outbox: Outbox, prefix: str) -> Request:
     return found[0]
 
 
-def _error(outbox: Outbox, prefix: str) -> Listed:
+def _error(outbox: Glance, prefix: str) -> Listed:
     try:
         found = outbox.query(lambda con: listing.event(con, prefix))
     except UnknownEvent as error:

@@ -10,7 +10,8 @@ import click
 from attrs import asdict, evolve, frozen
 
 from orchclient import config, destinations
-from orchclient.cli.choosing import check_sinks, sinks_option
+from orchclient.cli.choices import sinks_option
+from orchclient.cli.choosing import check_sinks
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, number, plural, printable

@@ -26,6 +26,11 @@ PAGE_ITEMS: Final = 100
 CURSOR_CHARS: Final = 512
 LONG_POLL_S: Final = 25.0
 
+MARK: Final = "[redacted]"
+"""Stands for a secret that was taken out, or is not shown."""
+SHORTEST_SECRET: Final = 6
+"""A known secret that is shorter is not looked for: it would be found in ordinary words."""
+
 
 def shortened(text: str, most: int) -> str:
     """``text`` with its middle left out when it is longer than ``most``: what matters stands at one of the ends."""

@@ -7,7 +7,7 @@ section 10.2.3. Servers are not trusted: only ids that were in the request count
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from orchclient.core.http import HttpOutcome, HttpReply, NoReply
+from orchclient.core.secret import Redact, as_it_is
 from orchclient.core.timestamps import microseconds
 
 RETRY_AFTER_CAP_S = 3600.0
@@ -60,14 +61,6 @@ class Verdict:
     items: Mapping[str, Item] = field(factory=dict)
     inbox_pending: int = 0
     takes_all: bool = False  # everything that was sent has arrived, so that nobody needs to look at each
-
-
-Redact = Callable[[str], str]
-
-
-def as_it_is(text: str) -> str:
-    """For texts in which nothing is secret."""
-    return text
 
 
 def without_secrets(verdict: Verdict, redact: Redact) -> Verdict:

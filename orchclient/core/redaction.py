@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from attrs import field, frozen
 
-MARK = "[redacted]"
+from orchclient.core.limits import MARK, SHORTEST_SECRET
 
 # --- Names: a key names a secret when its last words do (``db_password``, ``X-Api-Key``, ``newSecret``) ---
 
@@ -143,7 +143,6 @@ _G = re.compile(r"g(?:h[pousr]_|lpat-|ithub_pat_)").search
 
 # --- What the client itself knows ---
 
-SHORTEST_KNOWN = 6
 _LONG_PATH = 20  # urllib3 names host and path apart; a shorter path may be an ordinary word
 _PLAIN_RUN = re.compile(r"[\w.~-]+", re.ASCII).findall  # looks the same in JSON and in a URL, quoted or not
 _SEPARATORS = str.maketrans("", "", "-_")
@@ -157,7 +156,7 @@ def _texts(values: str | Iterable[str]) -> tuple[str, ...]:
 
 def _spellings(known: Iterable[str]) -> tuple[str, ...]:
     """Every way to write what is known, the longest first, so that an address goes before its path."""
-    found = {spelling for text in known if len(text) >= SHORTEST_KNOWN for spelling in _spellings_of(text)}
+    found = {spelling for text in known if len(text) >= SHORTEST_SECRET for spelling in _spellings_of(text)}
     return tuple(sorted((text for text in found if text not in MARK), key=len, reverse=True))
 
 

@@ -19,32 +19,13 @@ from orchclient.core.envelope import TYPE_PREFIX, Lane, body_text, lane_of
 from orchclient.core.events import Event, EventType
 from orchclient.core.jsontext import members_text
 from orchclient.core.limits import shortened
+from orchclient.core.schedule import SECOND_US, Schedule
 
-SECOND_US = 1_000_000
 BELIEVED_US = 7 * 86_400 * SECOND_US
 """The longest time between two looks that is believed when only dates tell it."""
 
 ESCALATED_FROM = 3
 """After two reminders that led to nothing the destinations named for escalation are told, too."""
-
-
-@frozen
-class Schedule:
-    """``after_s``: how long something has waited at its first, second ... reminder; then ``every_s`` (0: never)."""
-
-    after_s: tuple[float, ...] = (15 * 60.0, 3600.0)
-    every_s: float = 4 * 3600.0
-
-    def wait_us(self, number: int) -> int | None:
-        """How long after the one before (or the question itself) the reminder of a number comes; None for never."""
-        if number <= len(self.after_s):
-            wait_s = self.after_s[number - 1] - (self.after_s[number - 2] if number > 1 else 0.0)
-        else:
-            wait_s = self.every_s
-        return int(wait_s * SECOND_US) if wait_s > 0 else None
-
-
-NEVER = Schedule((), 0.0)
 
 
 @frozen

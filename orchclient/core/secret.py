@@ -6,15 +6,25 @@ Knows neither settings nor where a secret comes from.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orchclient.core.errors import InvalidEvent
-from orchclient.core.redaction import MARK, SHORTEST_KNOWN, Redactor
+from orchclient.core.limits import MARK, SHORTEST_SECRET
+
+if TYPE_CHECKING:
+    from orchclient.core.redaction import Redactor
+
+Redact = Callable[[str], str]
 
 REMEMBERED = 4
 """Tokens that were handed out one after the other and may still be accepted, or turn up in a text."""
+
+
+def as_it_is(text: str) -> str:
+    """For texts in which nothing is secret."""
+    return text
 
 
 class Secret:
@@ -61,23 +71,30 @@ class KnownSecrets:
         self._known = tuple(known)
         self._extra_keys = tuple(extra_keys)
         self._learned: deque[str] = deque(maxlen=REMEMBERED)
-        self.redactor = Redactor(self._known, self._extra_keys)
+        self.redactor = self._redactor()
+
+    def _redactor(self) -> Redactor:
+        from orchclient.core.redaction import (
+            Redactor,
+        )  # its patterns take 2 ms: not for a setting that is only looked at
+
+        return Redactor((*self._known, *self._learned), self._extra_keys)
 
     def learn(self, text: str) -> None:
         """Take a text for a secret from now on; of those that were learned, the last few count."""
         if text in self._known or text in self._learned:
             return
         self._learned.append(text)
-        self.redactor = Redactor((*self._known, *self._learned), self._extra_keys)
+        self.redactor = self._redactor()
 
     def keep(self, *texts: str) -> None:
         """Take texts for secrets for good, however many there are: those of the settings."""
         self._known = tuple(dict.fromkeys((*self._known, *texts)))
-        self.redactor = Redactor((*self._known, *self._learned), self._extra_keys)
+        self.redactor = self._redactor()
 
     def refuse_in(self, argument: str, id_: str) -> None:
         """Raise ``InvalidEvent`` for an id with one of the secrets in it: taking it out could make two ids one."""
-        if any(secret in id_ for secret in (*self._known, *self._learned) if len(secret) >= SHORTEST_KNOWN):
+        if any(secret in id_ for secret in (*self._known, *self._learned) if len(secret) >= SHORTEST_SECRET):
             raise InvalidEvent(argument, "contains the token or another secret of the settings: use another id")
 
     def redact_text(self, text: str) -> str:

@@ -17,7 +17,8 @@ from orchclient.core.batch import Batch
 from orchclient.core.envelope import attributes_of
 from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.core.policy import Action, Redact, Verdict, complete, printable, without_secrets
+from orchclient.core.policy import Action, Verdict, complete, printable, without_secrets
+from orchclient.core.secret import Redact
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.transport import Overlapping, Transport
 from orchclient.sinks.sink import AnySink, Closed, DirectSink, Selective, Sink, is_direct

@@ -53,7 +53,9 @@ class Election:
 
 
 def is_held(path: str) -> bool:
-    """Whether some process delivers right now. Asking takes the lock for a moment if nobody has it."""
+    """Whether some process delivers now. Asking makes no file, and takes the lock for a moment if nobody has it."""
+    if not os.path.lexists(path):
+        return False
     election = Election(path)
     try:
         if not election.stand():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from orchclient.core.policy import Redact, as_it_is
-from orchclient.core.reminders import NEVER, Schedule
+from orchclient.core.schedule import NEVER, Schedule
+from orchclient.core.secret import Redact, as_it_is
 from orchclient.delivery.announcer import Announcer
 from orchclient.delivery.callbacks import NONE, Callbacks
 from orchclient.delivery.clock import Clock

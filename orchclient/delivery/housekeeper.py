@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from orchclient.core.errors import OutboxError
-from orchclient.core.reminders import NEVER, Schedule
+from orchclient.core.schedule import NEVER, Schedule
 from orchclient.delivery.beating import Beating
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.reminding import Reminding

@@ -15,8 +15,8 @@ from math import inf
 from attrs import define, evolve, field
 
 from orchclient.core.inbox_page import Page
-from orchclient.core.policy import Redact, as_it_is
 from orchclient.core.polling import FLOOR_S, Heard, InboxState, NextPoll, Pace, next_poll
+from orchclient.core.secret import Redact, as_it_is
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.inbox_wire import InboxWire
 from orchclient.delivery.settlement import StaleEpoch

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 
 from orchclient.core.errors import OutboxError
-from orchclient.core.policy import Redact
+from orchclient.core.secret import Redact
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.courier import Cut
 from orchclient.delivery.inbox_wire import InboxWire

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchclient.core.ids import uuid7
-from orchclient.core.reminders import Schedule
+from orchclient.core.schedule import Schedule
 from orchclient.delivery.clock import Clock
 from orchclient.outbox import reminders
 from orchclient.outbox.outbox import Outbox

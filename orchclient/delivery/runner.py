@@ -22,7 +22,7 @@ from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
 
 if TYPE_CHECKING:  # what delivers is imported by the process that is elected to: most only record, or look
-    from orchclient.core.policy import Redact
+    from orchclient.core.secret import Redact
     from orchclient.delivery.courier import Wire
     from orchclient.delivery.poller import Poller
     from orchclient.delivery.transport import Transport

@@ -25,12 +25,11 @@ from orchclient.core.policy import (
     Action,
     Fate,
     Item,
-    Redact,
     Verdict,
-    as_it_is,
     bounded_wait_s,
     printable,
 )
+from orchclient.core.secret import Redact, as_it_is
 from orchclient.core.settled import Settled
 from orchclient.delivery.ahead import ReadAhead, read_ahead
 from orchclient.delivery.clock import Clock

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from orchclient.outbox import desk, gaps, journal
+from orchclient.outbox import gaps, journal
 
 
 class SinkState(StrEnum):
@@ -74,7 +74,11 @@ def oldest_pending_us(con: sqlite3.Connection, row: SinkRow, last_seq: int) -> i
     """When the oldest event was recorded that a sink has still to get; None without one."""
     if not row.pending(last_seq):
         return None
-    parked = desk.oldest_parked(con, row.name) if row.parked else None
+    if not row.parked:
+        return journal.recorded_us(con, row.cursor + 1)
+    from orchclient.outbox import desk  # who only looks at an outbox does not wait for what is not met
+
+    parked = desk.oldest_parked(con, row.name)
     return journal.recorded_us(con, min(parked or row.cursor + 1, row.cursor + 1))
 
 

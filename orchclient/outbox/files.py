@@ -142,6 +142,17 @@ def prepare(path: Path, *, allow_network: bool = False) -> Path:
     return canonical
 
 
+def inspected(path: Path, *, allow_network: bool = False) -> Path:
+    """The canonical path of an outbox that exists and is safe to open; nothing is made. Raises as ``prepare`` does."""
+    _refuse_no_name(path)
+    with translated(path):
+        canonical = Path(os.path.realpath(path.parent), path.name)
+        if not allow_network:
+            _refuse_network(canonical)
+        _refuse_unsafe(canonical)
+    return canonical
+
+
 def _refuse_no_name(path: Path) -> None:
     try:
         names_file = path.name not in ("", "..") and b"\0" not in os.fsencode(path)

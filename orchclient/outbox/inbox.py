@@ -58,20 +58,6 @@ class Addressed:
     agent: str | None
 
 
-@frozen
-class InboxRow:
-    """How the way back from one sink fares, for one identity of this outbox."""
-
-    sink: str
-    source: str
-    cursor: str
-    acknowledged: str
-    state: str
-    reason: str
-    polled_us: int | None
-    since_us: int
-
-
 def store_page(
     con: sqlite3.Connection, sink: str, source: str, items: Iterable[Any], cursor: str, now_us: int
 ) -> list[Received]:
@@ -170,16 +156,6 @@ def note_poll(
     )
 
 
-def rows(con: sqlite3.Connection, sink: str | None = None) -> list[InboxRow]:
-    """How the ways back fare: of one sink or of all."""
-    found = con.execute(
-        "SELECT sink, source, cursor, acknowledged, state, reason, polled_us, since_us FROM inbox_cursors "
-        "WHERE ?1 IS NULL OR sink = ?1 ORDER BY sink, since_us",
-        (sink,),
-    )
-    return [InboxRow(*row) for row in found.fetchall()]
-
-
 def received(
     con: sqlite3.Connection, *, after_n: int = 0, request: str | None = None, task: str | None = None, most: int = 1000
 ) -> list[Received]:
@@ -225,11 +201,6 @@ def told(con: sqlite3.Connection, task: str, type_: str, most: int) -> list[Rece
 def keep(con: sqlite3.Connection, item: dict[str, Any], now_us: int) -> Received | None:
     """Keep and judge one item that came by no poll, as from a person on this host; None for one that is known."""
     return _received(con, item, now_us)
-
-
-def count_unreadable(con: sqlite3.Connection) -> int:
-    """How many items break their schema: somebody should tell the orchestrator's people."""
-    return int(con.execute("SELECT count(*) FROM inbox WHERE verdict = 'unreadable'").fetchone()[0])
 
 
 def forget(con: sqlite3.Connection, before_us: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from attrs import frozen
 
-from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import event_text, opening
 from orchclient.core.events import Event, EventType
+
+if TYPE_CHECKING:
+    from orchclient.core.batching import BatchLimit
 
 _INSERT = "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "seq, id, task, agent, type, priority, recorded_us, crc, body"

@@ -2,7 +2,7 @@
 
 A process can end, or the power fail, between the renaming of damaged files and the commit of what could be read of
 them. So the note is on the disk before the first file is renamed and goes after the commit; whoever opens an outbox
-with a note ends first what was begun. All here but ``is_noted`` is called under the salvage lock, or to tell people.
+with a note ends first what was begun. All here is called under the salvage lock, or to tell people.
 Must not know what is inside the files.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attrs import asdict, evolve, frozen
 
+from orchclient.outbox.asides import is_noted, note_path
 from orchclient.outbox.files import sync_directory
 
 log = logging.getLogger("orchclient")
@@ -37,16 +38,6 @@ class Owed:
     def path(self, outbox: str) -> str:
         """Where its database is."""
         return os.path.join(os.path.dirname(outbox), self.aside)
-
-
-def note_path(path: str) -> str:
-    """Where the note of the outbox ``path`` stands."""
-    return path + ".owed"
-
-
-def is_noted(path: str) -> bool:
-    """Whether somebody began to set files aside and did not end it, or is at it."""
-    return os.path.lexists(note_path(path))
 
 
 def owed(path: str) -> list[Owed]:

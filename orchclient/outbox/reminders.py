@@ -15,7 +15,8 @@ from attrs import astuple, field, frozen
 
 from orchclient.core.envelope import TYPE_PREFIX
 from orchclient.core.events import EventType, NotificationPriority
-from orchclient.core.reminders import BELIEVED_US, Passing, Schedule, Waiting, said_of
+from orchclient.core.reminders import BELIEVED_US, Passing, Waiting, said_of
+from orchclient.core.schedule import Schedule
 from orchclient.core.timestamps import microseconds_of
 from orchclient.outbox import journal, requests
 from orchclient.outbox.journal import Entry, Row

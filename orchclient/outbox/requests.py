@@ -131,11 +131,6 @@ def open_ones(con: sqlite3.Connection, agent: str | None = None) -> list[Request
     return [Request(*row) for row in rows.fetchall()]
 
 
-def count_open(con: sqlite3.Connection) -> int:
-    """How many requests wait for a person."""
-    return int(con.execute(f"SELECT count(*) FROM requests WHERE {_OPEN}").fetchone()[0])
-
-
 def sources_to_poll(con: sqlite3.Connection) -> list[str]:
     """The identities in whose inbox an answer to what is open may come, in order.
 

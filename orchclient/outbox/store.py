@@ -19,7 +19,7 @@ from attrs import frozen
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.ids import uuid7
-from orchclient.outbox import checkup, files, identity, journal, owed
+from orchclient.outbox import asides, checkup, files, identity, journal
 from orchclient.outbox.checkpoints import Checkpoints
 from orchclient.outbox.connection import (
     DISK_CODES,
@@ -131,7 +131,7 @@ class Store:
         """Open the files; damaged ones are set aside and what can be read of them is taken over."""
         self.path = str(files.prepare(self._origin.path, allow_network=self._origin.allow_network))
         was_an_outbox, was_only_tried = os.path.lexists(self.path + ".gate"), _was_only_tried(self.path)
-        if owed.is_noted(self.path):
+        if asides.is_noted(self.path):
             return self._rescue().open_owing()
         try:
             con = self._open_unharmed()

@@ -7,7 +7,8 @@ from typing import Any
 
 from orchclient.core.batching import BatchLimit
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest, NoReply
-from orchclient.core.policy import Action, Redact, Verdict, printable
+from orchclient.core.policy import Action, Verdict, printable
+from orchclient.core.secret import Redact
 from orchclient.core.telling import Remedy, Told
 from orchclient.sinks.secretive import Secretive
 

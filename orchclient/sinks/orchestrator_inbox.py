@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.inbox_page import PageRefused, page_of
 from orchclient.core.limits import LONG_POLL_S
-from orchclient.core.policy import Redact, decide
+from orchclient.core.policy import decide
 from orchclient.core.polling import Heard, InboxState, state_for
+from orchclient.core.secret import Redact
 
 
 class OrchestratorInbox:

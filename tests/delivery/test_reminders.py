@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from orchclient import ConfigError, OrchestratorClient, config
 from orchclient.core.judging import RequestState
-from orchclient.core.reminders import NEVER, Passing, Schedule, said_of
+from orchclient.core.reminders import Passing, said_of
+from orchclient.core.schedule import NEVER, Schedule
 from orchclient.core.timestamps import instant
 from orchclient.delivery.reminding import Reminding
 from orchclient.destinations import named_for_escalation

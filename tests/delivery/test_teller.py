@@ -25,7 +25,8 @@ from orchclient.core.http import HttpOutcome, HttpReply
 from orchclient.core.ids import uuid7
 from orchclient.core.noise import NoiseRules
 from orchclient.core.policy import Action, Verdict
-from orchclient.core.reminders import Schedule, Waiting
+from orchclient.core.reminders import Waiting
+from orchclient.core.schedule import Schedule
 from orchclient.core.secret import Secret
 from orchclient.core.telling import Told
 from orchclient.delivery.clock import SystemClock

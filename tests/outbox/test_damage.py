@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from orchclient.cli.app import cli
 from orchclient.core.errors import OutboxError
-from orchclient.outbox import checkup, connection, identity, journal, owed, past, salvage
+from orchclient.outbox import asides, checkup, connection, identity, journal, past, salvage
 from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
 from tests.outbox.test_outbox import event, opened, places
@@ -222,7 +222,7 @@ def test_what_a_process_sets_aside_when_it_ends_is_taken_over_by_the_next(
 @pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment not in ("noted", "committed")])
 def test_control_without_the_note_what_was_set_aside_stays_there(outbox_path: Path, moment: str) -> None:
     _, in_the_wal = damaged_and_left_in_salvage(outbox_path, moment)
-    os.unlink(owed.note_path(str(outbox_path)))
+    os.unlink(asides.note_path(str(outbox_path)))
     with closing(opened(outbox_path)) as outbox:
         assert not in_the_wal & ids(outbox)
 
@@ -269,7 +269,7 @@ def test_a_note_that_is_none_any_more_is_told_once_and_stops_nothing(
     outbox_path: Path, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = filled(outbox_path)
-    Path(owed.note_path(str(outbox_path))).write_text(note)
+    Path(asides.note_path(str(outbox_path))).write_text(note)
     for _ in range(2):
         with closing(opened(outbox_path)) as outbox:
             assert ids(outbox) == set(made)
