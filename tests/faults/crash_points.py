@@ -24,6 +24,7 @@ from orchclient.delivery.settlement import Exchange, Selection
 from orchclient.delivery.transport import HttpTransport
 from orchclient.delivery.worker import Worker
 from orchclient.outbox import (
+    carrying,
     checkpoints,
     cursors,
     folding,
@@ -41,6 +42,7 @@ from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.rescue import Rescue
 from orchclient.outbox.store import Store
 from orchclient.outbox.writer import Writer
+from orchclient.station import Station
 
 from .crash_zygote import Voice
 
@@ -63,7 +65,7 @@ class Tripwire:
 
     def lay(self, voice: Voice) -> None:
         """In this process, for good."""
-        point = (POINTS | BIRTHS | RESCUES | DAMAGES | FLUSHES)[self.label]
+        point = (POINTS | BIRTHS | RESCUES | DAMAGES | FLUSHES | IMPORTS)[self.label]
         point.arm(_Step(voice, self))
 
 
@@ -227,6 +229,14 @@ FLUSHES: dict[str, Point] = {
 }
 """Moments of ``orchclient flush``."""
 
+IMPORTS: dict[str, Point] = {
+    "import: nothing of a slice is written": Point(_before(carrying, "take_in"), 4),
+    "import: a slice's events are written": Point(_before(carrying, "_note_sources"), 4),
+    "import: a slice is not committed": Point(_after(carrying, "take_in"), 4),
+    "import: a slice is committed": Point(_after(Station, "take_in"), 4),
+}
+"""Moments of ``orchclient import``, beside those in the making of its file."""
+
 # --- builds with a planted bug ----------------------------------------------------------------------------------------
 
 
@@ -262,11 +272,21 @@ def _note_nothing(_: Voice) -> None:
     owed._write = lambda path, entries: None
 
 
+def _take_in_in_two_transactions(_: Voice) -> None:
+    def note_sources(original: Function, con: sqlite3.Connection, *rest: Any) -> None:
+        con.execute("COMMIT")
+        con.execute("BEGIN IMMEDIATE")
+        original(con, *rest)
+
+    _wrap(carrying, "_note_sources", note_sources)
+
+
 BUILDS: dict[str, Callable[[Voice], None]] = {
     "as shipped": lambda _: None,
     "acknowledges before the commit": _acknowledge_before_the_commit,
     "settles before the answer": _settle_before_the_answer,
     "settles in two transactions": _settle_in_two_transactions,
     "notes nothing of what it sets aside": _note_nothing,
+    "takes a slice in in two transactions": _take_in_in_two_transactions,
 }
 """The product, and the planted bugs that the judge has to find."""

@@ -23,7 +23,7 @@ from orchclient.core import batching
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper, runner
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import attempts, folding, journal, outbox, retention, writer
+from orchclient.outbox import attempts, carrying, folding, journal, outbox, retention, writer
 from orchclient.reporting import outbox_report
 
 from .crash_points import BUILDS, Tripwire
@@ -209,6 +209,18 @@ def flush_command(voice: Voice, path: str, url: str, tripwire: Tripwire | None) 
         except SystemExit as end:
             code = int(end.code or 0)
     voice.say("exit", str(code))
+
+
+def import_command(voice: Voice, path: str, recording: str, tripwire: Tripwire, build: str) -> None:
+    """``orchclient import``, five events at a time."""
+    from orchclient.cli import main
+
+    carrying.SLICE = 5
+    tripwire.lay(voice)  # before the bug is planted: what it does comes before the moment of death
+    _settle_in(voice, None, small=True, build=build)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.argv = ["orchclient", "--db", path, "import", recording]
+    main()
 
 
 # --- the inspector ----------------------------------------------------------------------------------------------------
