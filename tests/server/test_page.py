@@ -554,6 +554,26 @@ def test_what_is_not_there_is_told_in_words(browser: Browser, address: str) -> N
     assert "Not found" in page.words
 
 
+@pytest.mark.parametrize("address", ["/cancel", "/message", "/logout"])
+def test_an_address_that_only_takes_forms_says_so_to_a_person_and_a_problem_to_a_program(
+    browser: Browser, address: str
+) -> None:
+    page = browser.open(address)
+    assert (browser.reply.status_code, set(browser.reply.allow)) == (405, {"OPTIONS", "POST"})
+    assert "Nothing was done" in page.words
+    told = browser.client.get(address)
+    assert (told.status_code, told.mimetype, set(told.allow)) == (405, "application/problem+json", {"OPTIONS", "POST"})
+
+
+@pytest.mark.parametrize("address", ["/v1/events", "/v1/nothing", "/api/answers", "/api/nothing"])
+def test_a_browser_at_an_address_for_programs_gets_a_problem(browser: Browser, address: str) -> None:
+    browser.open(address)
+    assert (browser.reply.status_code, browser.reply.mimetype) in (
+        (404, "application/problem+json"),
+        (405, "application/problem+json"),
+    )
+
+
 def test_a_page_that_has_not_changed_is_not_sent_again(orchestrator: Orchestrator, browser: Browser) -> None:
     outbox = Outbox()
     take(orchestrator, outbox.status())

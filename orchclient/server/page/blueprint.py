@@ -119,9 +119,23 @@ def _unexpected(error: Exception) -> Response:
     )
 
 
+def _is_for_people() -> bool:
+    """Whether a browser asks, and not by an address for programs."""
+    asks = request.accept_mimetypes.best == "text/html" and request.blueprint in (None, PAGE)
+    return asks and not request.path.startswith(("/v1/", "/api/"))
+
+
 @page.app_errorhandler(404)
 def _no_such_address(error: Any) -> Response:
-    is_for_people = request.accept_mimetypes.best == "text/html" and request.blueprint in (None, PAGE)
-    if not is_for_people or request.path.startswith(("/v1/", "/api/")):
-        return problems.of_http(error)
-    return trouble(404, "Not found", "There is no such page here.")
+    return trouble(404, "Not found", "There is no such page here.") if _is_for_people() else problems.of_http(error)
+
+
+@page.app_errorhandler(405)
+def _no_such_method(error: Any) -> Response:
+    """Who signs in after a form was sent, or opens its address again, comes to one that only takes forms."""
+    answer = problems.of_http(error)
+    if not _is_for_people():
+        return answer
+    response = trouble(405, "Nothing to see here", "This address takes a form from another page. Nothing was done.")
+    response.headers["Allow"] = answer.headers["Allow"]
+    return response
