@@ -25,6 +25,7 @@ from orchclient.server.models import (
     Clarification,
     Event,
     Inbox,
+    InboxItem,
     Incident,
     Log,
     Review,
@@ -32,7 +33,7 @@ from orchclient.server.models import (
     Span,
     Task,
 )
-from orchclient.server.questions import OPEN
+from orchclient.server.questions import DECIDED, OPEN
 
 CANCEL: Final = "task.cancel_requested.v1"
 MESSAGE: Final = "task.message.v1"
@@ -85,7 +86,7 @@ class QuestionView:
 
 @frozen
 class ReviewView:
-    """A result that waits, or waited, for a decision."""
+    """A result that waits, or waited, for a decision. ``is_taken`` says that its agent's outbox has that."""
 
     id: str
     task_id: str
@@ -96,6 +97,7 @@ class ReviewView:
     result: Mapping[str, Any]
     asked_us: int
     settled_us: int | None
+    is_taken: bool = False
     answers: Sequence[AnswerView] = ()
 
 
@@ -527,6 +529,7 @@ def _question(row: Clarification, answers: Sequence[AnswerView]) -> QuestionView
 def _reviews(session: Session, rows: Sequence[Review]) -> list[ReviewView]:
     once = {row.id: row for row in rows}
     given = _answers(session, "review", list(once))
+    unread = _unread_decisions(session, [row.source_id for row in once.values() if row.state != "open"])
     return [
         ReviewView(
             row.id,
@@ -538,10 +541,21 @@ def _reviews(session: Session, rows: Sequence[Review]) -> list[ReviewView]:
             row.result,
             row.asked_us,
             row.settled_us,
+            row.state != "open" and row.id not in unread,
             given.get(row.id, ()),
         )
         for row in once.values()
     ]
+
+
+def _unread_decisions(session: Session, source_ids: Sequence[int]) -> set[str]:
+    """The reviews whose decision waits here until an outbox fetches it."""
+    if not source_ids:
+        return set()
+    unread = select(InboxItem.body).join(Inbox, Inbox.source_id == InboxItem.source_id)
+    unread = unread.where(InboxItem.source_id.in_(source_ids), InboxItem.position > Inbox.acknowledged)
+    said = [json.loads(body)["data"] for body in session.scalars(unread.where(InboxItem.type == DECIDED))]
+    return {data["review_id"] for data in said if not data["late"]}
 
 
 _WORST_FIRST: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3}

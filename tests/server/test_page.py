@@ -453,6 +453,17 @@ def test_a_review_is_decided_with_a_comment(orchestrator: Orchestrator, browser:
         "name it better",
     )
     assert "Changes requested by you" in page.words
+    assert "Waiting for the agent to pick it up" in page.words
+    orchestrator.decide(
+        completion["id"], Decision("rejected", {"kind": "human", "id": "bo"}, None, None, "web", None, 1)
+    )
+    orchestrator.acknowledge(outbox.source, orchestrator.page(outbox.source, "", 0).cursor)
+    orchestrator.decide(
+        completion["id"], Decision("approved", {"kind": "human", "id": "cy"}, None, None, "web", None, 1)
+    )
+    page = browser.open(f"/r/{completion['id']}")  # only the first decision counts; a late one may wait
+    assert "Picked up by the agent" in page.words
+    assert "Waiting for the agent" not in page.words
 
 
 def test_an_agent_is_written_to_and_asked_to_stop_on_the_page_of_its_task(
