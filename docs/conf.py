@@ -17,9 +17,10 @@ author = "the authors of orchclient"
 copyright = "the authors, Apache License 2.0"  # noqa: A001  the name that Sphinx reads
 version = release = orchclient.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "schema_tables", "public_names"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "command_examples", "schema_tables", "public_names"]
 exclude_patterns = ["_ext", "examples"]
 root_doc = "index"
+smartquotes = False  # --help is typed with two hyphens, also in the middle of a sentence
 
 # Markdown. Headings are anchors, so that a link to one that is gone is a warning.
 myst_enable_extensions = ["colon_fence", "deflist"]

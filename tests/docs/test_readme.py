@@ -33,6 +33,10 @@ def test_the_example_records_what_its_lines_say(tmp_path: Path, receiver: Receiv
     assert types == ["task.status.v1"] * 2 + ["clarification.requested.v1", "task.completed.v1"]
 
 
+def test_the_site_begins_with_the_same_example() -> None:
+    assert EXAMPLE in (ROOT / "docs" / "index.md").read_text()
+
+
 def test_the_example_has_five_lines() -> None:
     assert len([line for line in EXAMPLE.splitlines() if line.strip()]) == 5
 

@@ -13,6 +13,7 @@ import orchclient
 import orchclient.aio
 import orchclient.testing
 from orchclient.cli.app import cli
+from orchclient.cli.output import ExitCode
 from orchclient.sinks import sink
 from tests.docs.console import DOCS
 
@@ -45,7 +46,7 @@ def commands(group: click.Group = cli, above: str = "orchclient") -> Iterator[tu
 
 
 def test_every_page_is_in_the_structure_of_the_site() -> None:
-    listed = set(re.findall(r"^([\w/-]+)$", (DOCS / "index.md").read_text(), re.M))
+    listed = set(re.findall(r"^(?:[\w ]+ <)?([\w/-]+)>?$", (DOCS / "index.md").read_text(), re.M))
     pages = {str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.rglob("*.md")}
     decisions = {page for page in pages if page.startswith("decisions/0")}  # by a pattern, in their own index
     assert pages - decisions - listed - {"index"} == set()
@@ -65,6 +66,11 @@ def test_the_reference_of_commands_is_generated_from_all_of_them() -> None:
         ".. click:: orchclient.cli.app:cli\n   :prog: orchclient\n   :nested: full"
         in (REFERENCE / "command-line.md").read_text()
     )
+
+
+def test_the_reference_has_every_exit_code_by_its_name() -> None:
+    told = re.findall(r"^\| (\d+) \| `(\w+)` \|", (REFERENCE / "command-line.md").read_text(), re.M)
+    assert told == [(str(code.value), code.name) for code in ExitCode]
 
 
 @pytest.mark.parametrize(
