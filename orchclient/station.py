@@ -135,9 +135,9 @@ class Station:
         finally:
             outbox.close()
 
-    def _start(self) -> None:
+    def _start(self, *, is_brief: bool = False) -> None:
         self._outbox.on_commit = self._flusher.notice  # a forked child was left without
-        self._flusher.start(self._first_seq)
+        self._flusher.start(self._first_seq, is_brief=is_brief)
         self._outbox.on_burden = self._flusher.look
         # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
         atexit.register(self._close_at_exit)
@@ -217,6 +217,7 @@ class Station:
     ) -> FlushReport:
         """Deliver what is due now, by this process or by the one that does so already; of all tasks or of one.
 
+        A process that delivers for this flush only brings the answers back that wait for something open.
         ``watch`` sees the progress and may end the waiting by raising ``Enough``.
         """
         from orchclient.delivery import flush as flushing
@@ -224,11 +225,14 @@ class Station:
         began, was_running = self._clock.monotonic(), self._flusher.is_running
         before = {row.name: row for row in self._rows()}  # what a starting flusher delivers counts too
         mark = flushing.begin(self._outbox, task)
+        is_brief = not was_running and not self._background
         if not was_running:
-            self._start()
+            self._start(is_brief=is_brief)
         self._flusher.look()
         progress = self._wait(mark, timeout_s, only, watch)
-        if not was_running and not self._background:
+        if is_brief:
+            if not progress.is_cut:
+                self._flusher.wait_for_inboxes(min(timeout_s - (self._clock.monotonic() - began), ANSWERS_S))
             self._outbox.on_burden = None
             self._flusher.stop(CUT_S if progress.is_cut else STOP_S)
         seconds, now_us = self._clock.monotonic() - began, self._clock.now_us()
@@ -312,6 +316,9 @@ class Station:
 STOP_S = 2.0
 CUT_S = 0.2
 """An exchange under way when somebody has enough of waiting may go on for so long."""
+
+ANSWERS_S = 2.0
+"""How long a flush waits for a receiver that is slow to say what is in its inbox."""
 
 
 class SwitchedOff:

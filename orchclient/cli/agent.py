@@ -62,10 +62,20 @@ def _user_at_host() -> str:
 
 
 def tell(
-    client: OrchestratorClient, document: dict[str, Any], what: str, flush_s: float | None, *, as_json: bool
+    client: OrchestratorClient,
+    document: dict[str, Any],
+    what: str,
+    flush_s: float | None,
+    *,
+    as_json: bool,
+    heard: Callable[[], dict[str, Any]] = dict,
 ) -> ExitCode:
-    """Deliver if that is wanted, then print the receipt: the id on stdout; on a terminal what follows on stderr."""
+    """Deliver if that is wanted, then print the receipt: the id on stdout; on a terminal what follows on stderr.
+
+    ``heard`` gives members of the document that a flush may have brought.
+    """
     report = None if flush_s is None or not document["recorded"] else client.flush(flush_s)
+    document = document | heard()
     code = ExitCode.DONE if report is None else _code(report)
     if as_json:
         sinks = client.health().sinks

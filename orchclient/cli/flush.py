@@ -50,7 +50,8 @@ def flush_command(
 ) -> int:
     """Deliver what is due now.
 
-    Beside a process that delivers already it asks that one to try now, and waits for it; without one it does the work.
+    Beside a process that delivers already it asks that one to try now, and waits for it; without one it does the work,
+    and brings the answers back that wait for what is open here.
     Ctrl-C ends the waiting, what is left stays in the outbox. Exit code 0: nothing that was due is left; 3: events
     are still pending, or there is no destination; 4: events became dead; 5: another process delivers (--no-wait);
     6: credentials were refused.

@@ -55,10 +55,17 @@ def update_command(
     metadata = members("--metadata-json", pairs, metadata_json)
     with speaking(ctx, agent) as client:
         receipt = client.update_task_status(task, status, metadata, progress, step)
-        wish = client.task(task).cancelled
-        document = receipt_document(receipt, task, status=status, cancel_requested=wish_document(wish))
-        code = tell(client, document, f"{task} is {status}", flush_s, as_json=as_json)
-        if wish and not as_json:
+        document = receipt_document(receipt, task, status=status)
+        handle = client.task(task)
+        code = tell(
+            client,
+            document,
+            f"{task} is {status}",
+            flush_s,
+            as_json=as_json,
+            heard=lambda: {"cancel_requested": wish_document(handle.cancelled)},
+        )
+        if not as_json and (wish := handle.cancelled):
             who = wish.sender.display or wish.sender.id or wish.sender.kind
             remark(printable(f"{task}: {who} asks to stop it: {wish.text or 'no reason given'}"))
     return code

@@ -105,10 +105,11 @@ class Flusher:
         """The sinks that this process may deliver to soon, so that waiting for them makes sense."""
         return tuple(each.sink.name for each in self._runners if each.is_worth_waiting_for)
 
-    def start(self, first_seq: int | None = None) -> None:
+    def start(self, first_seq: int | None = None, *, is_brief: bool = False) -> None:
         """Start the threads of this process, once; after a fork, those of the child.
 
-        A sink that begins now begins with the event ``first_seq``, whose recording started delivery.
+        A sink that begins now begins with the event ``first_seq``, whose recording started delivery. ``is_brief``: they
+        are stopped again when one flush has ended.
         """
         with self._starting:
             if self.is_running:
@@ -133,7 +134,7 @@ class Flusher:
                 self._housekeeper.start()
                 self._listener.start()
                 for runner in self._runners:
-                    runner.start()
+                    runner.start(is_brief=is_brief)
                 self.is_running = True
             except BaseException:  # an interrupt, or a busy outbox: the next record starts them all
                 self._ask_to_stop()
@@ -217,6 +218,12 @@ class Flusher:
         with self._turn:
             self._turn.wait_for(lambda: self._has_turned, seconds)
             self._has_turned = False
+
+    def wait_for_inboxes(self, seconds: float) -> None:
+        """Wait until the answers that wait at the receivers are here, or are known not to come now; at most so long."""
+        until = self._clock.monotonic() + seconds
+        for runner in self._runners:
+            runner.wait_for_inbox(until)
 
     def _announce_turn(self) -> None:
         with self._turn:

@@ -39,6 +39,7 @@ class InboxWorker:
     clock: Clock
     epoch: int
     redact: Redact = as_it_is
+    holds: bool = True  # whether the receiver may keep a poll until something comes
     pace: Pace = field(init=False)
     _source: str = ""  # of the last poll
     _greeted: bool = False
@@ -59,7 +60,7 @@ class InboxWorker:
             plan = self._plan(open_sources)  # the receiver may hold a poll for less
         self._source = self._next_source(open_sources)
         # A poll that ends with a deadline is followed by one that begins after it, and shows what came in time.
-        self._step(min(plan.wait_s, max(deadline_s, 0.0)))
+        self._step(min(plan.wait_s, max(deadline_s, 0.0)) if self.holds else 0.0)
         return 0.0
 
     def _plan(self, open_sources: Sequence[str]) -> NextPoll:

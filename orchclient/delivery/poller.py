@@ -40,6 +40,7 @@ class Poller:
         *,
         redact: Redact,
         overtaken: Callable[[], None],
+        holds: bool = True,
     ) -> None:
         self._outbox = outbox
         self._sink = sink
@@ -48,6 +49,8 @@ class Poller:
         self._epoch = epoch
         self._redact = redact
         self._overtaken = overtaken  # told when the epoch is over: another process polls, or the files were replaced
+        self._holds = holds
+        self._has_looked = threading.Event()  # everything that was known to wait has come, or does not come now
         self._waker = Waker()
         self._is_hinted = self._is_hurried = False
         self._stopping = threading.Event()
@@ -65,8 +68,14 @@ class Poller:
 
     def look(self, *, items_wait: bool = False) -> None:
         """Something was asked, or, with ``items_wait``, a reply to a batch said that there is something to fetch."""
-        self._is_hinted = self._is_hinted or items_wait
+        if items_wait:
+            self._is_hinted = True
+            self._has_looked.clear()
         self._waker.call()
+
+    def wait_for_look(self, seconds: float) -> None:
+        """Wait until what is asked for has come, or is known not to come now: at most so long."""
+        self._has_looked.wait(max(seconds, 0.0))
 
     def hurry(self) -> None:
         """Try now what waits for a back-off or a probe."""
@@ -101,15 +110,23 @@ class Poller:
         try:
             with self._outbox.stillness:  # a fork in the middle of an import leaves a lock behind
                 self._wire = self._make_wire()
-            worker = InboxWorker(self._outbox, self._sink, self._wire, self._clock, self._epoch, self._redact)
+            worker = InboxWorker(
+                self._outbox, self._sink, self._wire, self._clock, self._epoch, self._redact, self._holds
+            )
             while not self._stopping.is_set():
-                self._waker.sleep(self._step_safely(worker))
+                wait_s = self._step_safely(worker)
+                if wait_s > 0:
+                    self._has_looked.set()
+                    if self._is_hinted:  # meanwhile
+                        self._has_looked.clear()
+                self._waker.sleep(wait_s)
         except StaleEpoch:
             log.info("sink %s: its inbox is polled under another epoch", self._sink)
             self._overtaken()
         except Exception:  # noqa: BLE001  a transport may be other people's code; nothing may be printed
             log.error("sink %s: its inbox is not polled\n%s", self._sink, self._redact(traceback.format_exc()))
         finally:
+            self._has_looked.set()
             wire = self._wire
             if wire is not None and not self._is_forgotten:
                 wire.close()

@@ -66,6 +66,8 @@ class Runner:
         self._poller: Poller | None = None
         self._hurried = False
         self._has_lost_epoch = False
+        self._is_brief = False
+        self._has_stood = threading.Event()
         self._stands_by = False
         self._has_turned = False
         self._thread: threading.Thread | None = None
@@ -101,13 +103,18 @@ class Runner:
             )
         )
 
-    def start(self) -> None:
-        """Start the thread; at interpreter exit, when no thread can start, the outbox simply keeps everything."""
+    def start(self, *, is_brief: bool = False) -> None:
+        """Start the thread; at interpreter exit, when no thread can start, the outbox simply keeps everything.
+
+        ``is_brief``: for one flush, so that no poll is held until something comes.
+        """
+        self._is_brief = is_brief
         self._thread = threading.Thread(target=self._run, name=f"orchclient-{self.sink.name}", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
             self._thread = None
+            self._has_stood.set()
 
     def hurry(self) -> None:
         """Try now what waits for its back-off."""
@@ -116,6 +123,13 @@ class Runner:
         poller = self._poller
         if poller is not None:
             poller.hurry()
+
+    def wait_for_inbox(self, until: float) -> None:
+        """Wait until what waits in the inbox is here, or is known not to come now; if this process asks for it."""
+        self._has_stood.wait(max(until - self._clock.monotonic(), 0.0))
+        poller = self._poller
+        if poller is not None:
+            poller.wait_for_look(until - self._clock.monotonic())
 
     def ask_to_stop(self) -> None:
         """Finish the turn under way, and no other; a poll of the inbox is cut."""
@@ -168,7 +182,9 @@ class Runner:
 
     def _step_safely(self) -> float | None:
         try:
-            return self._step()
+            wait_s = self._step()
+            self._has_stood.set()
+            return wait_s
         except OutboxError as error:
             log.warning("sink %s: %s", self.sink.name, error)
         except Exception:  # noqa: BLE001  a sink or transport may be other people's code
@@ -176,6 +192,7 @@ class Runner:
             text = self._redact(traceback.format_exc())
             log.error("sink %s: unexpected error, next try in %s s\n%s", self.sink.name, AFTER_ERROR_S, text)
         self._step_down()
+        self._has_stood.set()
         return AFTER_ERROR_S
 
     def _lose_epoch(self) -> None:
@@ -237,6 +254,7 @@ class Runner:
             epoch,
             redact=self._redact,
             overtaken=self._lose_epoch,
+            holds=not self._is_brief,
         )
 
     def _made_worker(self, epoch: int) -> Worker:

@@ -16,10 +16,11 @@ import pytest
 from orchclient import OrchestratorClient
 from orchclient.core.secret import Secret
 from orchclient.sinks.discord import DiscordSink
-from orchclient.testing import DiscordDouble, Fault, Receiver
+from orchclient.testing import INBOX_PATH, DiscordDouble, Fault, Receiver
 from tests.cli.command import Command
 from tests.cli.inside import Inside
 from tests.conftest import MakeClient
+from tests.stopwatch import Stopwatch
 
 EVENTS = "/v1/events"
 
@@ -198,3 +199,38 @@ def test_a_terminal_is_told_how_much_is_left_and_who_delivers(
     os.close(follower)
     assert f"1 left, delivered by pid {os.getpid()} (agent live-agent)" in told.decode()
     assert (running.returncode, "\x1b" in out) == (0, False)
+
+
+# --- the way back -------------------------------------------------------------------------------------------------
+
+
+def test_a_flush_brings_back_the_answers_that_wait(outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url)
+    question = command.json("ask", "build", "Ship it?", "--option", "yes", "--option", "no", "--flush")["id"]
+    with OrchestratorClient("looks", outbox=outbox_path) as looks:
+        receiver.answer(looks.clarification(question), "yes")
+    assert command("flush").code == 0
+    assert "Nothing waits for a person" in command("answer").out
+    assert [each.path for each in receiver.requests].count("/v1/inbox/ack") == 1
+
+
+def test_a_flush_asks_for_nothing_when_nothing_is_open(outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url)
+    assert command("update", "build", "testing", "--flush").code == 0
+    assert not [each for each in receiver.requests if each.path.startswith("/v1/inbox")]
+
+
+def test_a_flush_with_a_new_event_brings_the_wish_to_stop_that_waits(outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url)
+    command("update", "build", "testing", "--flush")
+    receiver.cancel("build", "no budget")
+    assert command.json("update", "build", "testing", "--flush")["cancel_requested"]["reason"] == "no budget"
+
+
+def test_an_inbox_that_hangs_holds_a_flush_for_a_bounded_time(outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url)
+    command("ask", "build", "Ship it?")
+    receiver.always(Fault.hang(), on=INBOX_PATH)
+    with Stopwatch() as watch:
+        assert command("flush", "--timeout", "30s").code == 0
+    assert watch.s < 8  # two for the answers, and what it takes to cut the poll
