@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchclient import config
+from orchclient.cli.config import strangers
 from orchclient.cli.config_file import EXAMPLES, PAGE, SPOKEN
+from orchclient.cli.serve import serve_command
 from tests.cli.inside import inside
 
 
@@ -53,7 +55,7 @@ def test_secrets_are_never_shown(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_variable_with_a_typing_error_is_named() -> None:
-    ended = inside("config", ORCHCLIENT_TOKNE="x", ORCHCLIENT_SERVE_PORT="1")
+    ended = inside("config", ORCHCLIENT_TOKNE="x", ORCHCLIENT_SERVE_PORT="1", ORCHCLIENT_SERVE_LOG="json")
     assert "ORCHCLIENT_TOKNE is no setting: did you mean ORCHCLIENT_TOKEN?" in ended.out
     assert "SERVE" not in ended.out
 
@@ -112,3 +114,9 @@ def test_a_mistake_in_a_file_is_told_with_its_line_and_never_with_the_value(
     file.write_text(text)
     ended = inside("--config", str(file), "--db", str(outbox_path), "flush")
     assert (ended.code, message.format(file=file) in ended.err, "s3cret" in ended.err) == (2, True, False), ended.err
+
+
+def test_no_variable_of_the_server_is_taken_for_a_typing_error() -> None:
+    variables = [option.envvar for option in serve_command.params if option.envvar]
+    assert len(variables) >= 7
+    assert strangers(config.Settings(), dict.fromkeys(map(str, variables), "x")) == []
