@@ -48,6 +48,14 @@ _DB_VARIABLE = "ORCHCLIENT_SERVE_DB"
     help="A name it is reached by.",
 )
 @click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    envvar="ORCHCLIENT_SERVE_TRUSTED_PROXY",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy whose X-Forwarded-For is believed.",
+)
+@click.option(
     "--retention",
     envvar="ORCHCLIENT_SERVE_RETENTION",
     type=Duration(),
@@ -72,6 +80,7 @@ def serve_command(
     host: str,
     port: int,
     trusted_hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     retention: float,
     log_form: str,
     opens: bool,
@@ -96,7 +105,7 @@ def serve_command(
         raise ConfigError("--retention must be 30d at least: an agent may come back so late with what it sent already")
     logs.configure("json" if log_form == "json" else "text")
     orchestrator = _opened(db)
-    listening = serving.Listening(host, port, trusted_hosts, retention_s=retention)
+    listening = serving.Listening(host, port, trusted_hosts, retention_s=retention, trusted_proxies=trusted_proxies)
     try:
         server = serving.Server(orchestrator, listening)
         for number in (signal.SIGTERM, signal.SIGINT):

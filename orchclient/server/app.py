@@ -42,18 +42,23 @@ def create_app(
     *,
     limits: Limits | None = None,
     trusted_hosts: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
     blueprints: Sequence[Blueprint] = (),
     has_page: bool = True,
 ) -> Flask:
     """The application of an orchestrator.
 
     Without any token in its database it lets everybody in, and should listen on loopback only (``serve`` sees to that).
-    ``trusted_hosts`` are the names by which it is reached beside loopback. ``blueprints`` are further parts;
+    ``trusted_hosts`` are the names by which it is reached beside loopback, ``trusted_proxies`` the addresses of those
+    whose X-Forwarded-For tells where somebody comes from. ``blueprints`` are further parts;
     ``has_page`` is False for an application with pages of its own.
+
+    Raises ``ConfigError`` for a proxy that is no address.
     """
     app = Flask("orchclient.server", static_folder=None)
     limits = limits or Limits()
     app.config.update(ORCH_LIMITS=limits, MAX_CONTENT_LENGTH=limits.max_bytes + 1024)
+    app.config.update(ORCH_PROXIES=calling.checked_proxies(trusted_proxies))
     app.extensions["orchclient"] = served
     app.extensions["orchclient-counters"] = metrics.Counters()
     app.extensions["orchclient-guesses"] = Guesses()

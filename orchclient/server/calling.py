@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, g, request
 
+from orchclient.core.errors import ConfigError
 from orchclient.server.access import Caller, Forbidden, Kind
 from orchclient.server.orchestrator import Orchestrator
 from orchclient.server.reading import Refused
@@ -38,6 +40,27 @@ def register(app: Flask, trusted_hosts: Sequence[str]) -> None:
         # The page has a door of its own, by cookie; and what is not there needs no token.
         if request.path not in _OPEN and request.blueprint not in (PAGE, None):
             g.caller = _caller()
+
+
+def checked_proxies(addresses: Sequence[str]) -> frozenset[str]:
+    """The addresses of proxies whose word is taken. Raises ``ConfigError``."""
+    try:
+        return frozenset(str(ip_address(each)) for each in addresses)
+    except ValueError as error:
+        raise ConfigError(
+            f"a trusted proxy is named by its IP address, as it comes to the orchestrator: {error}"
+        ) from None
+
+
+def address() -> str:
+    """Where a request comes from: the peer; behind a proxy that is trusted, who came to that one.
+
+    Of several addresses the last is the proxy's own word: those before it are what it was told.
+    """
+    peer = request.remote_addr or ""
+    if peer not in current_app.config["ORCH_PROXIES"]:
+        return peer
+    return request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()[:64] or peer
 
 
 def agent() -> Caller:

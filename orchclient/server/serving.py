@@ -35,6 +35,7 @@ class Listening:
     trusted_hosts: Sequence[str] = ()
     limits: Limits = field(factory=Limits)
     retention_s: float | None = None
+    trusted_proxies: Sequence[str] = ()
 
 
 class Server:
@@ -45,7 +46,8 @@ class Server:
     ) -> None:
         """Open the port.
 
-        Raises ``ConfigError`` when it cannot be opened, and when it is not on loopback although there is no token.
+        Raises ``ConfigError`` when it cannot be opened, when it is not on loopback although there is no token, and for
+        a proxy that is no address.
         """
         self._listening = listening or Listening()
         self._orchestrator = orchestrator
@@ -54,6 +56,7 @@ class Server:
             orchestrator,
             limits=self._listening.limits,
             trusted_hosts=(self._listening.host, *self._listening.trusted_hosts),
+            trusted_proxies=self._listening.trusted_proxies,
             blueprints=blueprints,
         )
         self._map: dict[int, Any] = {}
@@ -125,7 +128,7 @@ def _bound(app: Any, listening: Listening, socket_map: dict[int, Any]) -> Any:
             threads=_THREADS,
             ident=None,
             max_request_body_size=2 * listening.limits.max_bytes,  # the application says a better 413 below it
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=not listening.trusted_proxies,  # the application reads one, of those only
             connection_limit=1000,
             channel_timeout=60,
             asyncore_use_poll=True,

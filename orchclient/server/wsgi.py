@@ -43,8 +43,15 @@ def application(environ: Mapping[str, str] | None = None) -> Flask:
     logs.configure("json" if given.get("ORCHCLIENT_SERVE_LOG") == "json" else "text")
     keeper.start()
     atexit.register(orchestrator.close)
-    hosts = given.get("ORCHCLIENT_SERVE_TRUSTED_HOST", "").replace(",", " ").split()
-    return create_app(orchestrator, trusted_hosts=hosts)
+    return create_app(
+        orchestrator,
+        trusted_hosts=_words(given, "ORCHCLIENT_SERVE_TRUSTED_HOST"),
+        trusted_proxies=_words(given, "ORCHCLIENT_SERVE_TRUSTED_PROXY"),
+    )
+
+
+def _words(given: Mapping[str, str], name: str) -> list[str]:
+    return given.get(name, "").replace(",", " ").split()
 
 
 def _retention_s(text: str) -> float:

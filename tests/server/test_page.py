@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 
+from orchclient.core.errors import ConfigError
 from orchclient.core.event_message import message_of
 from orchclient.server import access
 from orchclient.server.app import create_app
@@ -15,6 +18,7 @@ from orchclient.server.page import urgency
 from orchclient.server.page.guesses import EACH_S, MOST, Guesses
 from orchclient.server.people import IncidentView, Needs, QuestionView, ReviewView
 from orchclient.server.questions import Decision
+from orchclient.server.serving import Listening, Server
 from tests.server.browsing import Browser, Page, findings
 from tests.server.conftest import Clock
 from tests.server.events import BEGIN_US, Event, Outbox, at
@@ -728,6 +732,39 @@ def test_guesses_are_limited(orchestrator: Orchestrator, app: Flask) -> None:
     assert browser.reply.status_code == 429
     assert int(browser.reply.headers["Retry-After"]) <= EACH_S + 1
     assert text
+
+
+def refused_logins(url: str, *addresses: str) -> list[int]:
+    """What one bad login for each of these words of a proxy is answered with."""
+    with requests.Session() as session:
+        form = Page(session.get(f"{url}/login", headers={"Accept": "text/html"}, timeout=30).text).forms[0].fields
+        data = form | {"token": "orch_guess"}
+        return [
+            session.post(f"{url}/login", data=data, headers={"X-Forwarded-For": each}, timeout=30).status_code
+            for each in addresses
+        ]
+
+
+@pytest.mark.parametrize(("proxies", "is_believed"), [(["127.0.0.1"], True), (["10.0.0.1"], False), ([], False)])
+def test_behind_a_proxy_that_is_trusted_each_person_has_a_limit_of_their_own(
+    orchestrator: Orchestrator, proxies: list[str], is_believed: bool
+) -> None:
+    token(orchestrator)
+    server = Server(orchestrator, Listening(port=0, trusted_proxies=proxies))
+    running = threading.Thread(target=server.run)
+    running.start()
+    try:
+        claimed = [f"198.51.100.{n}, 203.0.113.7" for n in range(MOST + 1)]  # what a client claims comes first
+        *_, last, other = refused_logins(server.url, *claimed, "203.0.113.8")
+    finally:
+        server.stop()
+        running.join()
+    assert (last, other) == (429, 403 if is_believed else 429)
+
+
+def test_a_proxy_that_is_no_address_is_refused(orchestrator: Orchestrator) -> None:
+    with pytest.raises(ConfigError, match=r"trusted proxy is named by its IP address.*'proxy\.example'"):
+        create_app(orchestrator, trusted_proxies=["proxy.example"])
 
 
 def test_a_limit_wears_off_and_holds_for_one_address() -> None:

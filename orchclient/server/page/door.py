@@ -16,7 +16,7 @@ from flask import Response, current_app, g, redirect, request, url_for
 
 from orchclient.server import access, signing_in
 from orchclient.server.access import Caller, Forbidden
-from orchclient.server.calling import orchestrator
+from orchclient.server.calling import address, orchestrator
 from orchclient.server.page.blueprint import page, shown
 from orchclient.server.page.guesses import Guesses
 from orchclient.server.reading import Refused
@@ -74,14 +74,14 @@ def log_in() -> Any:
     if g.caller is not None:
         return redirect(_next(request.form), 303)
     guesses: Guesses = current_app.extensions["orchclient-guesses"]
-    address, now_s = request.remote_addr or "", time.monotonic()
-    wait_s = guesses.wait_s(address, now_s)
+    came_from, now_s = address(), time.monotonic()
+    wait_s = guesses.wait_s(came_from, now_s)
     if wait_s > 0:
         words = f"Too many tokens were not good. Try again in {wait_s:.0f} s."
         raise Refused(429, words, {"Retry-After": f"{wait_s + 1:.0f}"})
     trouble = _signed_in(request.form.get("token", "").strip())
     if trouble:
-        guesses.failed(address, now_s)
+        guesses.failed(came_from, now_s)
         return shown("login.html", 403, next=_next(request.form), trouble=trouble)
     return redirect(_next(request.form), 303)
 
