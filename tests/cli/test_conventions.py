@@ -324,15 +324,6 @@ def test_an_interrupted_wait_for_people_ends_with_130_and_leaves_the_question_op
     assert len(command.json("answer")["open"]) == 1
 
 
-def test_the_help_tells_every_exit_code() -> None:
-    from orchclient.cli.output import ExitCode
-
-    text = " ".join(inside("--help").out.partition("Exit codes:")[2].split())
-    assert {int(number) for number in re.findall(r"(?:^|, )(\d+) [a-z]", text)} >= {int(code) for code in ExitCode} - {
-        0
-    }
-
-
 def test_list_filters_by_type_and_time(outbox_path: Path) -> None:
     command = Inside(outbox_path)
     command("update", "t")

@@ -18,6 +18,7 @@ from orchclient.cli import app, demo, demo_process
 from orchclient.cli.demo_verdict import Evidence, Recorded, Verdict, document, judged, summary
 from orchclient.core.http import HttpReply
 from orchclient.testing.receiver import Fault
+from tests.cli.documents import complaints
 
 LONGEST_S = 15.0
 COMMAND = [sys.executable, "-m", "orchclient", "demo"]
@@ -96,6 +97,7 @@ def test_story_is_plain_text_that_fits_a_terminal(told: Run) -> None:
 def test_prints_one_document_and_nothing_else(as_json: Run) -> None:
     assert (as_json.code, as_json.err) == (0, "")
     assert as_json.json["ok"] is True
+    assert complaints(("demo",), as_json.json) == []
     assert as_json.seconds < LONGEST_S
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -11,12 +12,13 @@ from orchclient.cli.app import _COMMANDS
 from orchclient.testing.receiver import Receiver
 from tests.cli.documents import complaints, schema
 from tests.cli.inside import Inside, inside
+from tests.cli.test_conventions import ALL
 
 WITHOUT = {"serve", "mcp"}
-"""Those that run until they are stopped print no document; the groups below serve have their own."""
+"""Those that run until they are stopped print no document; the commands below serve do."""
 
 
-@pytest.mark.parametrize("name", ["common", *sorted(set(_COMMANDS) - WITHOUT)])
+@pytest.mark.parametrize("name", ["common", *sorted(set(_COMMANDS) - {"mcp"})])
 def test_a_command_publishes_a_schema_that_is_one(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
 
@@ -27,7 +29,9 @@ SUCCESSES = {
     "complete": ("complete", "t"),
     "completion": ("completion", "zsh"),
     "config": ("config",),
+    "config init": ("config", "init"),
     "config path": ("config", "path"),
+    "config show": ("config", "show"),
     "doctor": ("doctor",),
     "escalate": ("escalate", "t", "e", "m"),
     "withdraw": ("withdraw", "{question}"),
@@ -37,11 +41,17 @@ SUCCESSES = {
     "export": ("export", "-o", "{dir}/r.jsonl"),
     "flush": ("flush",),
     "flush, dry": ("flush", "--dry-run"),
+    "import": ("--db", "{dir}/carried/o.db", "import", "{recording}"),
+    "import, dry": ("--db", "{dir}/carried/o.db", "import", "{recording}", "--dry-run"),
     "list": ("list",),
     "list, expired": ("list", "--state", "expired"),
     "prune": ("prune", "--dead"),
     "report": ("report", "t", "-o", "{dir}/t.html"),
     "resend": ("resend", "--to", "orchestrator", "--since", "1h"),
+    "retry": ("retry", "--all"),
+    "serve token add": ("serve", "--db", "{dir}/serve.db", "token", "add", "ada"),
+    "serve token list": ("serve", "--db", "{dir}/serve.db", "token", "list"),
+    "serve token revoke": ("serve", "--db", "{dir}/serve.db", "token", "revoke", "bob"),
     "show": ("show", "{id}"),
     "status": ("status",),
     "status, checked": ("status", "--check"),
@@ -59,9 +69,25 @@ def test_what_a_command_prints_is_as_published(name: str, outbox_path: Path, rec
         command("withdraw", made["withdrawn"])
     if "resolve" in name:
         made["error"] = command("escalate", "t", "e", "m").out.strip()
+    if "import" in name:
+        command("export", "-o", made.setdefault("recording", f"{made['dir']}/carried.jsonl"))
+    if name == "retry":
+        receiver.reject("bad")
+        assert command("update", "bad", "--flush=20s").code == 4
+    if "serve" in name:
+        command("serve", "--db", f"{made['dir']}/serve.db", "token", "add", "bob")
     words = (word.format_map(made) for word in SUCCESSES[name])
-    ended = command(*words, "--json")
+    ended = command(*words, "--json", XDG_CONFIG_HOME=made["dir"])
     assert (ended.code, ended.document["ok"], ended.err) == (0, True, "")
+
+
+def test_every_command_with_a_document_is_among_them() -> None:
+    shown = {name.partition(",")[0] for name in SUCCESSES} | {"demo"}  # whose run of seconds has tests of its own
+    assert {name for name, command in ALL.items() if has_document(command)} == shown
+
+
+def has_document(command: click.Command) -> bool:
+    return any("--json" in parameter.opts for parameter in command.params)
 
 
 BEFORE = ["answer", "flush", "list", "prune", "resend", "retry", "show", "status", "verify", "doctor", "report"]
@@ -76,10 +102,14 @@ def test_before_the_first_record_there_is_a_document_too(name: str, tmp_path: Pa
     assert not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(_COMMANDS) - {"serve", "mcp", "completion", "config", "demo"}))
-def test_a_failure_is_a_document_too(name: str, outbox_path: Path) -> None:
-    ended = inside("--db", str(outbox_path), name, "--no-such-option", "--json")
+@pytest.mark.parametrize("name", [name for name in ALL if name != "mcp"])
+def test_a_wrong_option_is_a_document_too(name: str, outbox_path: Path) -> None:
+    ended = inside("--db", str(outbox_path), *name.split(), "--no-such-option", "--json")
     assert (ended.code, ended.document["error"]["code"], ended.err) == (2, "usage", "")
+
+
+@pytest.mark.parametrize("name", sorted(set(_COMMANDS) - {"serve", "mcp", "completion", "config", "demo"}))
+def test_an_unusable_setting_is_a_document_too(name: str, outbox_path: Path) -> None:
     ended = inside("--db", str(outbox_path), name, "--json", ORCHCLIENT_MODE="sometimes")
     assert ended.code in (1, 2)  # doctor tells it as a finding
     assert ended.document["ok"] is False
