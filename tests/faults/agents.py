@@ -266,9 +266,9 @@ def record_until_the_end(ending: str, path: str, url: str) -> None:
             while True:
                 say(client.update_task_status(task, "testing", None, 5).event_id)
 
-    for number in range(8):
-        threading.Thread(target=record, args=(f"task-{number}",), daemon=True).start()
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # it may come while the last of them still start
+        for number in range(8):
+            threading.Thread(target=record, args=(f"task-{number}",), daemon=True).start()
         sys.stdin.readline()
     if ending == "os._exit":
         os._exit(7)

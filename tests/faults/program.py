@@ -64,7 +64,8 @@ class Program:
         self.process.stdin.close()
         lines = self.process.stdout.read().splitlines()
         self.process.wait(QUICK_S)
-        assert (self.process.returncode, self._said()) == (code, "")
+        ended = self.process.returncode, self._said()
+        assert ended == (code, ""), f"ended with {ended[0]}, not {code}, and said {ended[1]!r}"
         return lines
 
     def _said(self) -> str:
