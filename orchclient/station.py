@@ -138,7 +138,7 @@ class Station:
     def _start(self, *, is_brief: bool = False) -> None:
         self._outbox.on_commit = self._flusher.notice  # a forked child was left without
         self._flusher.start(self._first_seq, is_brief=is_brief)
-        self._outbox.on_burden = self._flusher.look
+        self._outbox.on_burden = self._flusher.wake_housekeeper
         # Not by the client: an agent may have dropped it, and what it recorded is to be delivered all the same.
         atexit.register(self._close_at_exit)
 

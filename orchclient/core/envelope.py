@@ -64,12 +64,11 @@ def attributes_of(body: bytes) -> dict[str, Any]:
 
 
 _ASKING = (b'"type":"dev.orchclient.clarification.requested.v1"', b'"review":true')
-_FEW = 32
 
 
 def may_ask(encoded: Sequence[bytes]) -> bool:
-    """Whether a person may have to answer one of these events. A guess: true for many, and for what looks like it."""
-    return len(encoded) > _FEW or any(sign in event for event in encoded for sign in _ASKING)
+    """Whether a person may have to answer one of these events. A guess: true for what looks like it."""
+    return any(sign in event for event in encoded for sign in _ASKING)
 
 
 def data_text(body: str) -> str:

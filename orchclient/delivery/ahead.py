@@ -13,7 +13,7 @@ from attrs import frozen
 from orchclient.core.batching import BatchLimit
 from orchclient.core.errors import OutboxError
 from orchclient.delivery.settlement import Checked, checked
-from orchclient.outbox import journal
+from orchclient.outbox import bulk, journal
 from orchclient.outbox.outbox import Outbox
 
 
@@ -40,7 +40,7 @@ class ReadAhead:
 def read_ahead(outbox: Outbox, after_seq: int, limit: BatchLimit) -> ReadAhead | None:
     """Read behind a place; None when that is not possible, for the next turn will say so."""
     try:
-        rows = outbox.query(lambda con: journal.read_next(con, after_seq, limit))
+        rows = outbox.query(lambda con: bulk.read_next(con, after_seq, limit))
     except OutboxError:
         return None
     return ReadAhead(after_seq, limit, checked(rows))

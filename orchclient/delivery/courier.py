@@ -68,7 +68,9 @@ def courier(sink: AnySink, wire: Wire, clock: Clock, deadline_s: float, redact: 
     """The courier that fits a destination, with ``deadline_s`` seconds for each way."""
     if is_direct(sink):
         return _Guarded(_Direct(sink, clock, deadline_s, redact), sink, redact)
-    return _Guarded(_OverHttp(cast(Sink, sink), cast(Transport, wire), clock, deadline_s, redact), sink, redact)
+    transport = cast(Transport, wire)
+    overlapping = transport if isinstance(transport, Overlapping) else None
+    return _Guarded(_OverHttp(cast(Sink, sink), transport, overlapping, clock, deadline_s, redact), sink, redact)
 
 
 class _Carrier(Protocol):
@@ -81,6 +83,7 @@ class _Carrier(Protocol):
 class _OverHttp:
     sink: Sink
     transport: Transport
+    overlapping: Overlapping | None  # the same, when it can tell that a request is on its way
     clock: Clock
     deadline_s: float
     redact: Redact
@@ -91,14 +94,13 @@ class _OverHttp:
         return None if outcome is None or verdict is None else self._told(verdict, outcome, 0)
 
     def carry(self, batch: Batch, meanwhile: Callable[[], None]) -> Carried:
-        transport = self.transport
-        if isinstance(transport, Overlapping):
-            transport.meanwhile = meanwhile
+        if self.overlapping is not None:
+            self.overlapping.meanwhile = meanwhile
         try:
             outcome, sent_bytes = self._asked(lambda: self.sink.render(batch))
         finally:
-            if isinstance(transport, Overlapping):
-                transport.meanwhile = None
+            if self.overlapping is not None:
+                self.overlapping.meanwhile = None
         assert outcome is not None  # a batch always has a request
         verdict = complete(self.sink.decide(batch, outcome, self.clock.now_us()), batch.ids)
         return self._told(verdict, outcome, sent_bytes)

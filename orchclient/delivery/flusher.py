@@ -205,6 +205,10 @@ class Flusher:
     def look(self) -> None:
         """See at once what is new, a nudge included."""
         self.wake()
+        self.wake_housekeeper()
+
+    def wake_housekeeper(self) -> None:
+        """There may be something to fold or to move: called by a recording thread."""
         if self._housekeeper is not None:
             self._housekeeper.wake()
 

@@ -68,6 +68,7 @@ class Housekeeper:
         self._waker = Waker()
         self._is_alert = False
         self._leads = False
+        self._has_put_off = False  # what can wait is left until the agent's burst is over
         self._stopping = False
         self._is_forgotten = False
         self._thread: threading.Thread | None = None
@@ -135,7 +136,7 @@ class Housekeeper:
             rest_for_ever()
 
     def _pause_s(self) -> float | None:
-        if self._leads:
+        if self._leads or self._has_put_off:
             return LOOK_EVERY_S
         return SYNC_AFTER_S / 2 if self._is_alert else None
 
@@ -147,7 +148,7 @@ class Housekeeper:
             self._prune_at_times()
             self._remind_at_times()
             self._beat_at_times()
-        self._outbox.keep_house()
+        self._has_put_off = self._outbox.keep_house()
 
     def _sync_late(self) -> None:
         now = self._clock.monotonic()

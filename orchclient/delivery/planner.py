@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from orchclient.core.noise import Topic, due_us, status_topic, step_topic, task_topic, thread_topic, topic_of
 from orchclient.delivery.settlement import DAMAGED, Selection
 from orchclient.outbox import desk, posts
-from orchclient.outbox.journal import Row
+from orchclient.outbox.bulk import Row
 from orchclient.outbox.posts import Known
 from orchclient.sinks.sink import ChatSink, Selective, is_threaded
 

@@ -13,10 +13,11 @@ from orchclient.core.gap import Gap, GapReason, Place, gaps_of
 from orchclient.core.policy import Fate, Item, Verdict
 from orchclient.core.settled import Settled
 from orchclient.outbox import cursors, desk, gaps, identity, journal
+from orchclient.outbox.bulk import Row, damaged_among, ids_in
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.desk import Parking
 from orchclient.outbox.identity import Identities, Renewal
-from orchclient.outbox.journal import Entry, Row, damaged_among, ids_in
+from orchclient.outbox.journal import Entry
 
 DAMAGED = Item(Fate.DEAD, "damaged on this disk: the checksum does not fit")
 BEHIND = Item(Fate.RETRY, "waits for an earlier event of its task")

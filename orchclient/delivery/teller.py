@@ -26,9 +26,9 @@ from orchclient.delivery.planner import Planner
 from orchclient.delivery.settlement import Exchange, Selection, StaleEpoch, settled, write_fates
 from orchclient.delivery.transport import Transport
 from orchclient.delivery.worker import IDLE, Worker
-from orchclient.outbox import attempts, cursors, desk, journal, posts, shared_waits
+from orchclient.outbox import attempts, bulk, cursors, desk, journal, posts, shared_waits
+from orchclient.outbox.bulk import Row
 from orchclient.outbox.cursors import SinkRow, SinkState
-from orchclient.outbox.journal import Row
 from orchclient.outbox.posts import Post
 from orchclient.outbox.shared_waits import SharedWait
 from orchclient.sinks.sink import ChatSink, is_threaded
@@ -136,7 +136,7 @@ class Teller(Worker):
     def _plan(self, selection: Selection) -> None:
         """Assign events to topics and move the cursor behind them, in one transaction."""
         now_us, jitter = self.clock.now_us(), self.clock.jitter()
-        exchange = Exchange(selection, all_delivered(journal.ids_in(selection.to_send)), now_us)
+        exchange = Exchange(selection, all_delivered(bulk.ids_in(selection.to_send)), now_us)
 
         def write(con: sqlite3.Connection) -> None:
             if selection.lane is None:
@@ -389,5 +389,5 @@ class Teller(Worker):
         if self.announce is not None and exchange is not None:
             seqs = [post.seq for post in telling.posts if post.is_owed]
             entries = self.outbox.query(lambda con: journal.at(con, seqs))
-            accepted = all_delivered(journal.ids_in(exchange.selection.to_send))
+            accepted = all_delivered(bulk.ids_in(exchange.selection.to_send))
             self.announce(settled(evolve(exchange, verdict=accepted), entries, now_us))

@@ -46,7 +46,7 @@ from orchclient.delivery.settlement import (
     sorted_out,
     write_fates,
 )
-from orchclient.outbox import attempts, cursors, desk, heartbeats, identity, journal, reminders
+from orchclient.outbox import attempts, bulk, cursors, desk, heartbeats, identity, journal, reminders, standing
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.identity import Renewal
@@ -67,6 +67,9 @@ class Look(Protocol):
 
 IDLE = None
 """Nothing to do until something is recorded."""
+
+FEW = 32
+"""Events that are looked through for a question, rather than the outbox asked for open ones."""
 
 
 @define
@@ -181,7 +184,7 @@ class Worker:
             waiting: Collection[str] = ()
             lane = desk.due_lane(con, row.name, now_us) if row.parked and is_turn else None
             if lane is not None:
-                rows = checked(journal.read_lane(con, row.name, lane.task, self.limit))
+                rows = checked(bulk.read_lane(con, row.name, lane.task, self.limit))
             else:
                 rows = self._next_rows(con, row.cursor)
                 waiting = desk.waiting(con, row.name, {task for _, task, _, _ in rows.whole}) if row.parked else ()
@@ -197,7 +200,7 @@ class Worker:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.holds(con, after_seq, self.limit):
             return ahead.rows
-        return checked(journal.read_next(con, after_seq, self.limit))
+        return checked(bulk.read_next(con, after_seq, self.limit))
 
     def _next_lane_s(self) -> float | None:
         due_us = self.outbox.query(lambda con: desk.next_due_us(con, self.sink.name))
@@ -225,11 +228,17 @@ class Worker:
         at_us = self.clock.now_us()
         if not selection.to_send:
             return Exchange(selection, Verdict(Action.SETTLE), at_us)
-        batch = Batch(journal.Ids(selection.to_send), encoded_events(selection.source, selection.to_send))
+        batch = Batch(bulk.Ids(selection.to_send), encoded_events(selection.source, selection.to_send))
         carried = self.courier.carry(batch, lambda: self._read_ahead(selection))
-        if self.look_for_answers is not None and (carried.verdict.inbox_pending or may_ask(batch.encoded)):
+        if self.look_for_answers is not None and (carried.verdict.inbox_pending or self._may_ask(batch)):
             self.look_for_answers(items_wait=carried.verdict.inbox_pending > 0)
         return _exchange(selection, carried, at_us)
+
+    def _may_ask(self, batch: Batch) -> bool:
+        """Whether a person may have to answer one of the events; of many: whether anything is open at all."""
+        if len(batch) <= FEW:
+            return may_ask(batch.encoded)
+        return self.outbox.query(standing.count_open) > 0
 
     def _read_ahead(self, selection: Selection) -> None:
         """While the receiver works: most often all arrives, and then this is what comes next."""
@@ -251,7 +260,8 @@ class Worker:
 
     def _settle_events(self, exchange: Exchange) -> None:
         conflict_seq = first_conflict(exchange)
-        now_us, jitter, new_source = self.clock.now_us(), self.clock.jitter(), self.outbox.new_source()
+        now_us, jitter = self.clock.now_us(), self.clock.jitter()
+        new_source = "" if conflict_seq is None else self.outbox.new_source()
 
         def write(con: sqlite3.Connection) -> tuple[Exchange, Renewal | None]:
             decided, renewal = exchange, None
@@ -341,7 +351,7 @@ class Worker:
             self._log_attempt(exchange)
 
     def _bury_the_only(self, exchange: Exchange) -> None:
-        (only,) = journal.ids_in(exchange.selection.to_send)
+        (only,) = bulk.ids_in(exchange.selection.to_send)
         refused = {only: Item(Fate.DEAD, exchange.verdict.reason)}
         self._settle_events(evolve(exchange, verdict=evolve(exchange.verdict, items=refused)))
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from orchclient.core.envelope import data_text
 from orchclient.core.events import NOTICES
 from orchclient.core.task_state import Gathered, TaskState, advanced
-from orchclient.outbox import journal
+from orchclient.outbox import bulk, journal
+from orchclient.outbox.bulk import Told
 
 STEP = 500
 SMALL_STEP = 100
@@ -49,8 +49,8 @@ def fold(con: sqlite3.Connection, step: int = STEP) -> Fold:
     """What at most ``step`` more events change. A question: the parsing happens without the writer's lock."""
     start = folded_seq(con)
     result = Fold(start, start)
-    for row in journal.told_between(con, start, start + step):
-        result.add(con, *row)
+    for told in bulk.told_between(con, start, start + step):
+        result.add(con, told)
     return result
 
 
@@ -87,15 +87,16 @@ class Fold:
     _tasks: dict[str, Gathered] = field(factory=dict)
     _tallies: dict[tuple[str, str], list[int]] = field(factory=lambda: defaultdict(lambda: [0, 0]))
 
-    def add(self, con: sqlite3.Connection, seq: int, task: str, agent: str, type_: str, us: int, body: str) -> None:
+    def add(self, con: sqlite3.Connection, told: Told) -> None:
         """Take one more event in, in order."""
+        seq, task, agent, type_, us, data = told
         self.to_seq = seq
         if type_ in NOTICES:
             return
         gathered = self._tasks.get(task)
         if gathered is None:
             gathered = self._tasks[task] = Gathered(_stored(con, task) or TaskState(task))
-        gathered.add(seq, agent, us, _data(body))
+        gathered.add(seq, agent, us, data)
         tally = self._tallies[agent, type_]
         tally[0] += 1
         tally[1] = max(tally[1], us)
@@ -147,13 +148,4 @@ def _stored(con: sqlite3.Connection, task: str) -> TaskState | None:
 
 
 def _advanced(state: TaskState, entry: journal.Entry) -> TaskState:
-    return advanced(state, entry.seq, entry.agent, entry.recorded_us, _data(entry.body))
-
-
-def _data(body: str) -> dict[str, Any]:
-    """The members of an event's data; none when bits flipped, since a fold must go on."""
-    try:
-        data = json.loads(data_text(body))
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
+    return advanced(state, entry.seq, entry.agent, entry.recorded_us, bulk.data_of(entry.body))

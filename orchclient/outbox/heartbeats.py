@@ -16,8 +16,8 @@ from orchclient.core.envelope import TYPE_PREFIX
 from orchclient.core.events import EventType
 from orchclient.core.heartbeat import Beat, Standing, heartbeat_event, says_something, worst
 from orchclient.outbox import cursors, desk, journal
+from orchclient.outbox.bulk import Row
 from orchclient.outbox.cursors import SinkRow, SinkState
-from orchclient.outbox.journal import Row
 
 
 @frozen

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 from attrs import frozen
 
-from orchclient.core.envelope import event_text, opening
 from orchclient.core.events import Event, EventType
-
-if TYPE_CHECKING:
-    from orchclient.core.batching import BatchLimit
 
 _INSERT = "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "seq, id, task, agent, type, priority, recorded_us, crc, body"
@@ -171,99 +167,6 @@ def tasks_between(con: sqlite3.Connection, after_seq: int, before_seq: int) -> s
     return {task for (task,) in rows}
 
 
-Row = tuple[int, str, int, bytes]
-"""What delivering needs of an event: its place, task, checksum and text in UTF-8. A plain tuple, and bytes: making an
-object of each, and decoding what is only sent on, would cost half as much as sending it."""
-
-_ROW = "seq, task, crc, CAST(body AS BLOB)"
-
-
-def ids_in(rows: Iterable[Row]) -> list[str]:
-    """The ids of events, out of their texts: each begins with ``"id":"`` and 36 characters."""
-    return [body[6:42].decode() for _, _, _, body in rows]
-
-
-class Ids(Sequence[str]):
-    """The ids of events, taken out of their texts when somebody asks: a receiver may answer for a batch as a whole."""
-
-    __slots__ = ("_rows", "_taken")
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
-        self._taken: list[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, place: Any) -> Any:
-        if self._taken is None:
-            self._taken = ids_in(self._rows)
-        return self._taken[place]
-
-    def __iter__(self) -> Iterator[str]:
-        if self._taken is None:
-            self._taken = ids_in(self._rows)
-        return iter(self._taken)
-
-
-def damaged_among(rows: Sequence[Row]) -> list[Row]:
-    """Events whose text is not what was recorded: bits that flip on a disk are not noticed by SQLite."""
-    if not rows:
-        return []
-    _, _, recorded, bodies = zip(*rows, strict=True)
-    found = tuple(map(crc32, bodies))  # all at once: it is a fifth of what a flush costs
-    if found == recorded:
-        return []
-    return [row for row, checksum in zip(rows, found, strict=True) if row[2] != checksum]
-
-
-def read_next(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[Row]:
-    """The events behind ``after_seq`` that fit into one batch, in order; at least one if there is any."""
-    query = f"SELECT {_ROW} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-    return _take(con.execute(query, (after_seq, limit.events)), limit)
-
-
-def read_lane(con: sqlite3.Connection, sink: str, task: str, limit: BatchLimit) -> list[Row]:
-    """The oldest parked events of a task for a sink that fit into one batch, in order."""
-    query = """
-        SELECT e.seq, e.task, e.crc, CAST(e.body AS BLOB)
-        FROM work AS w JOIN events AS e ON e.seq = w.seq
-        WHERE w.sink = ? AND w.state = 'parked' AND w.task = ? ORDER BY w.seq LIMIT ?"""
-    return _take(con.execute(query, (sink, task, limit.events)), limit)
-
-
-OPENING_BYTES = len(event_text(opening("0" * 36), 0, "")) + len(",")
-"""What the envelope puts in front of a stored body, and the comma behind it."""
-
-FIRST_ROWS, MOST_ROWS = 16, 256
-"""Rows that are read before their sizes are looked at: 500 events of a megabyte are never in memory together."""
-
-
-def _take(cursor: sqlite3.Cursor, limit: BatchLimit) -> list[Row]:
-    taken: list[Row] = []
-    room, at_once = limit.bytes - 2, FIRST_ROWS
-    while rows := cursor.fetchmany(at_once):
-        sizes = [len(body) + OPENING_BYTES for _, _, _, body in rows]
-        size = sum(sizes)
-        if size > room:
-            taken += rows[: max(_fitting(sizes, room), 0 if taken else 1)]
-            break
-        taken += rows
-        room -= size
-        at_once = min(max(room * len(rows) // size, FIRST_ROWS), MOST_ROWS)  # as many as fit if they are of that size
-    cursor.close()
-    return taken
-
-
-def _fitting(sizes: Sequence[int], room: int) -> int:
-    """How many of the leading sizes fit."""
-    for count, size in enumerate(sizes):
-        room -= size
-        if room < 0:
-            return count
-    return len(sizes)
-
-
 NO_LIMIT = -1  # SQLite's word for it
 
 
@@ -290,15 +193,6 @@ def of_task(con: sqlite3.Connection, task: str, after_seq: int) -> Iterator[Entr
     """Every event of a task behind a place, in order."""
     rows = con.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? AND task = ? ORDER BY seq", (after_seq, task))
     return (Entry(*row) for row in rows)
-
-
-def told_between(con: sqlite3.Connection, after_seq: int, up_to_seq: int) -> list[tuple[int, str, str, str, int, str]]:
-    """What folding needs of the events with ``after_seq < seq <= up_to_seq``, in order: (seq, task, agent, type,
-    recorded_us, body)."""
-    return con.execute(
-        "SELECT seq, task, agent, type, recorded_us, body FROM events WHERE seq > ? AND seq <= ? ORDER BY seq",
-        (after_seq, up_to_seq),
-    ).fetchall()
 
 
 def last_of_task(con: sqlite3.Connection, task: str) -> int:

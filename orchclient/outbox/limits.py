@@ -5,12 +5,18 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from orchclient.core.errors import OutboxFull
 from orchclient.outbox import cursors, files, gaps, journal, wal
 
 MIB = 1_048_576
+EVENT_BYTES = MIB
+"""The most that an event may have, whatever is set."""
+
+SOME_EVENTS = 250
+"""While so many of any size would fit, nobody measures again before so many were recorded."""
+
 RESERVE = 0.05
 """Beyond a limit, so much more is left to completions, questions and errors."""
 
@@ -26,10 +32,14 @@ class Limits:
 
 @frozen
 class Fullness:
-    """How full an outbox is: 1.0 is a limit. ``what`` names the limit that is nearest, for people."""
+    """How full an outbox is: 1.0 is a limit. ``what`` names the limit that is nearest, for people.
+
+    ``is_roomy``: ``SOME_EVENTS`` more of any size fit.
+    """
 
     share: float
     what: str
+    is_roomy: bool = False
 
     def refuses(self, is_important: bool) -> bool:
         """Whether an event must be refused; the reserve is for the important ones."""
@@ -48,6 +58,11 @@ def fullness(con: sqlite3.Connection, path: str, limits: Limits) -> Fullness:
     pending, free = _pending(con), files.free_bytes(Path(path))
     used, excess = _used_bytes(con), wal.excess_bytes(path)
     in_wal = f" and {excess:,} too many in its -wal, kept there by {wal.readers(path)}" if excess else ""
+    is_roomy = (
+        pending + SOME_EVENTS <= limits.max_pending
+        and used + excess + SOME_EVENTS * EVENT_BYTES <= limits.max_bytes
+        and free - SOME_EVENTS * EVENT_BYTES >= limits.min_free_bytes
+    )
     candidates = (
         Fullness(pending / limits.max_pending, f"{pending:,} events wait, the limit is {limits.max_pending:,}"),
         Fullness(
@@ -59,7 +74,7 @@ def fullness(con: sqlite3.Connection, path: str, limits: Limits) -> Fullness:
             f"{free:,} bytes are free on its file system, {limits.min_free_bytes:,} must stay",
         ),
     )
-    return max(candidates, key=lambda candidate: candidate.share)
+    return evolve(max(candidates, key=lambda candidate: candidate.share), is_roomy=is_roomy)
 
 
 def _pending(con: sqlite3.Connection) -> int:

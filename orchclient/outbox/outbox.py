@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from orchclient.core.errors import OutboxError
 from orchclient.core.events import Event, EventType
-from orchclient.outbox import folding, journal, retention
+from orchclient.outbox import folding, journal, limits, retention
+from orchclient.outbox.bursts import Pace
 from orchclient.outbox.compaction import Folded, Passage, fold_superseded
 from orchclient.outbox.connection import is_damage, is_failed_sync
 from orchclient.outbox.journal import Recording
@@ -42,6 +43,9 @@ CHECKPOINT_MYSELF_AFTER = 4000
 FAR_BEHIND = 20_000
 """Unfolded events beyond which a recording thread folds although there is a housekeeper."""
 
+BEHIND_IN_A_BURST = 10_000
+CHECKPOINT_IN_A_BURST = 3000
+"""So much the housekeeper leaves for later while the agent is in a burst."""
 
 FOLD_STEPS = 4
 """Steps of pruning, and of folding superseded progress, that one record call may take at a limit: some 10 ms each."""
@@ -53,10 +57,13 @@ class Outbox:
     Raises ``OutboxUnsafe`` when the path is not safe, ``OutboxError`` when it cannot be opened.
     """
 
-    def __init__(self, origin: Origin, limits: Limits | None = None) -> None:
+    def __init__(self, origin: Origin, most: Limits | None = None) -> None:
         self._store = Store(origin)
-        self._limits = limits or Limits()
+        self._limits = most or Limits()
         self._folding = Passage()
+        self._pace = Pace()
+        self._measure_at = 0  # the next place at which to measure how full it is
+        self._burden_at = 0  # the next place at which to tell the housekeeper that there is work
         self._pruned_seq = 0  # up to where pruning at a limit has come; then it begins again
         self._writer = Writer(self._store)
         self._closed = False
@@ -188,18 +195,32 @@ class Outbox:
 
     def _look_after_house(self, seq: int) -> None:
         """Tell whoever keeps house that there is work; do it in small steps when nobody does."""
-        self._fullness = self._measured()
-        behind, commits = seq - self._folded_seq, self._writer.commits.count
-        is_alone = self.on_burden is None
+        is_wal_due = self._measure_at_times(seq)
         if self._writer.is_in_transaction:
             return  # a checkpoint would wait for the gate that this thread holds
         self._store.note_past()
-        if self.on_burden is not None and (behind > folding.BEHIND_AT_MOST or commits > CHECKPOINT_AFTER):
-            self.on_burden()
+        behind, commits = seq - self._folded_seq, self._writer.commits.count
+        is_alone = self.on_burden is None
+        if behind > folding.BEHIND_AT_MOST or commits > CHECKPOINT_AFTER:
+            self._tell_of_burden(seq)
         if behind > (folding.BEHIND_AT_MOST if is_alone else FAR_BEHIND):
             self._fold(folding.SMALL_STEP)
-        if commits > (CHECKPOINT_AFTER if is_alone else CHECKPOINT_MYSELF_AFTER) or self._store.wal.is_due:
+        if commits > (CHECKPOINT_AFTER if is_alone else CHECKPOINT_MYSELF_AFTER) or is_wal_due:
             self._checkpoint(wait=True)
+
+    def _measure_at_times(self, seq: int) -> bool:
+        """How full the outbox is: seldom while there is room. Whether the -wal is too large."""
+        if self._measure_at - limits.SOME_EVENTS <= seq < self._measure_at:
+            return False
+        self._fullness = self._measured()
+        self._measure_at = seq + limits.SOME_EVENTS if self._fullness.is_roomy else seq
+        return self._store.wal.is_due
+
+    def _tell_of_burden(self, seq: int) -> None:
+        """Wake the housekeeper, but not again and again: what it leaves for later in a burst it does by itself."""
+        if self.on_burden is not None and not self._burden_at - folding.BEHIND_AT_MOST <= seq < self._burden_at:
+            self._burden_at = seq + folding.BEHIND_AT_MOST
+            self.on_burden()
 
     def write(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
         """Run ``work`` in a committed transaction, together with what other threads write at the moment."""
@@ -252,14 +273,20 @@ class Outbox:
         self._known.needs_sync = False
         self._writer.run(_write_something, True)
 
-    def keep_house(self) -> None:
-        """What somebody must do now and then: fold the journal, keep the -wal small."""
-        while self._fold(folding.STEP):
-            pass
-        commits = self._writer.commits.count
-        if commits > CHECKPOINT_AFTER or self._store.wal.is_due:
+    def keep_house(self) -> bool:
+        """What somebody must do now and then: fold the journal, keep the -wal small.
+
+        Whether something may have been left for later, because events come in a burst.
+        """
+        last_seq, commits = self._known.last_seq, self._writer.commits.count
+        is_burst = self._pace.is_burst(last_seq, time.monotonic())
+        if not is_burst or last_seq - self._folded_seq > BEHIND_IN_A_BURST:
+            while self._fold(folding.STEP):
+                pass
+        if commits > (CHECKPOINT_IN_A_BURST if is_burst else CHECKPOINT_AFTER) or self._store.wal.is_due:
             self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
         self._store.note_past()
+        return is_burst
 
     def fold_rest(self) -> None:
         """Fold everything recorded so far, so that nothing of it is kept for the fold alone."""

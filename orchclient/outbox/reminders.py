@@ -19,7 +19,8 @@ from orchclient.core.reminders import BELIEVED_US, Passing, Waiting, said_of
 from orchclient.core.schedule import Schedule
 from orchclient.core.timestamps import microseconds_of
 from orchclient.outbox import journal, requests
-from orchclient.outbox.journal import Entry, Row
+from orchclient.outbox.bulk import Row
+from orchclient.outbox.journal import Entry
 from orchclient.outbox.retention import MyLook
 
 _COLUMNS = "about, type, task, agent, priority, since_us, number, last_us, deadline_us, said"

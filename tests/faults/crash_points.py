@@ -24,6 +24,7 @@ from orchclient.delivery.settlement import Exchange, Selection
 from orchclient.delivery.transport import HttpTransport
 from orchclient.delivery.worker import Worker
 from orchclient.outbox import (
+    bulk,
     carrying,
     checkpoints,
     cursors,
@@ -251,7 +252,7 @@ def _acknowledge_before_the_commit(voice: Voice) -> None:
 
 def _settle_before_the_answer(_: Voice) -> None:
     def attempt(original: Function, worker: Worker, selection: Selection) -> None:
-        delivered = dict.fromkeys(journal.ids_in(selection.to_send), Item(Fate.DELIVERED))
+        delivered = dict.fromkeys(bulk.ids_in(selection.to_send), Item(Fate.DELIVERED))
         worker._settle(Exchange(selection, Verdict(Action.SETTLE, items=delivered), worker.clock.now_us()))
         original(worker, selection)
 

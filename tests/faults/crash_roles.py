@@ -23,7 +23,7 @@ from orchclient.core import batching
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper, runner
 from orchclient.delivery.clock import SystemClock
-from orchclient.outbox import attempts, carrying, folding, journal, outbox, retention, writer
+from orchclient.outbox import attempts, bursts, carrying, folding, journal, limits, outbox, retention, writer
 from orchclient.reporting import outbox_report
 
 from .crash_points import BUILDS, Tripwire
@@ -39,6 +39,10 @@ SMALL: tuple[tuple[Any, str, float], ...] = (
     (outbox, "LOOK_AFTER", 4),
     (outbox, "CHECKPOINT_AFTER", 8),
     (outbox, "CHECKPOINT_MYSELF_AFTER", 30),
+    (outbox, "BEHIND_IN_A_BURST", 25),
+    (outbox, "CHECKPOINT_IN_A_BURST", 16),
+    (bursts, "FEWEST", 5),
+    (limits, "SOME_EVENTS", 6),
     (retention, "SLICE", 4),
     (retention, "VACUUM_PAGES", 2),
     (retention, "VACUUM_ABOVE", 0.01),

@@ -24,7 +24,7 @@ from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.policy import Action, Fate, Item, Verdict, action_for, all_delivered, retry_after_s
 from orchclient.delivery import courier, housekeeper, runner
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import journal
+from orchclient.outbox import bulk
 from orchclient.sinks.orchestrator import OrchestratorSink
 from orchclient.sinks.sink import AnySink
 
@@ -233,7 +233,7 @@ def an_outage_uses_up_attempts() -> None:
     def planted(self: Worker, exchange: Any) -> None:
         if self.failures < 5:
             return back_off(self, exchange)
-        given_up = dict.fromkeys(journal.ids_in(exchange.selection.to_send), Item(Fate.DEAD, "tried too often"))
+        given_up = dict.fromkeys(bulk.ids_in(exchange.selection.to_send), Item(Fate.DEAD, "tried too often"))
         return self._settle_events(evolve(exchange, verdict=Verdict(Action.SETTLE, items=given_up)))
 
     Worker._back_off = planted  # type: ignore[method-assign]

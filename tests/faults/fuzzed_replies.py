@@ -26,7 +26,7 @@ from orchclient.core.jsontext import members_text
 from orchclient.core.policy import RETRY_AFTER_CAP_S, TEXT_CAP
 from orchclient.delivery.transport import HttpTransport
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import attempts, cursors, desk, journal, leadership
+from orchclient.outbox import attempts, bulk, cursors, desk, journal, leadership
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
@@ -212,7 +212,7 @@ class Fuzzed:
         return Met(self.transport.outcome, sent, before, after, after.pending(recorded), recorded, said, waits_s)
 
     def _next_ids(self, worker: Worker) -> frozenset[str]:
-        return frozenset(journal.ids_in(worker._select().to_send))
+        return frozenset(bulk.ids_in(worker._select().to_send))
 
     def _row(self) -> SinkRow:
         row = self.outbox.query(lambda con: cursors.sink(con, SINK))

@@ -24,7 +24,7 @@ from typing import Any
 
 import orchclient
 from orchclient import OrchestratorClient
-from orchclient.outbox import folding
+from orchclient.outbox import folding, limits
 from orchclient.outbox import outbox as outbox_module
 from orchclient.outbox.commits import Work
 from orchclient.outbox.gate import is_locked_alone, lock_file
@@ -172,7 +172,7 @@ def still_at_work(threads: list[threading.Thread], seconds: float) -> int:
 def keep_house_at_every_call() -> None:
     """Each record call measures, folds and checkpoints, which otherwise one in fifty or a thousand does."""
     outbox_module.LOOK_AFTER = 1
-    outbox_module.CHECKPOINT_AFTER = folding.BEHIND_AT_MOST = 0
+    outbox_module.CHECKPOINT_AFTER = folding.BEHIND_AT_MOST = limits.SOME_EVENTS = 0
     folding.SMALL_STEP = 1
 
 

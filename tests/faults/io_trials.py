@@ -29,7 +29,7 @@ from attrs import define, field, frozen
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError, OutboxFull
 from orchclient.delivery import housekeeper, runner
-from orchclient.outbox import checkpoints, commits, folding, journal, outbox, rescue, retention, store
+from orchclient.outbox import checkpoints, commits, folding, journal, limits, outbox, rescue, retention, store
 from orchclient.outbox.commits import Commits
 from tests.faults import disk_control
 from tests.faults.disk_control import CHANGES, Kind, Manner
@@ -432,7 +432,7 @@ def make_hasty() -> None:
     """What happens every thousand events or every second happens at once, so that a short trial sees it."""
     runner.AFTER_ERROR_S = runner.STAND_AGAIN_S = 0.01
     housekeeper.SYNC_AFTER_S, housekeeper.LOOK_EVERY_S, housekeeper.PRUNE_EVERY_S = 0.01, 0.005, 3600.0
-    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER = 3, 4, 6
+    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER, limits.SOME_EVENTS = 3, 4, 6, 0
     folding.STEP, folding.SMALL_STEP, folding.BEHIND_AT_MOST = 4, 3, 5
 
 

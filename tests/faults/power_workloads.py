@@ -25,7 +25,20 @@ from attrs import define, evolve, field
 from orchclient import OrchestratorClient, OutboxFull
 from orchclient.core.events import Receipt
 from orchclient.delivery import housekeeper
-from orchclient.outbox import compaction, connection, files, folding, gaps, gate, journal, outbox, owed, retention
+from orchclient.outbox import (
+    bulk,
+    compaction,
+    connection,
+    files,
+    folding,
+    gaps,
+    gate,
+    journal,
+    limits,
+    outbox,
+    owed,
+    retention,
+)
 from orchclient.outbox.commits import Commits
 from orchclient.testing.faultplan import Fault, Rule
 from tests.faults.disk_control import Kind, fail, note
@@ -237,7 +250,7 @@ def record_while_syncs_fail(place: Place) -> None:
 
 def checkpoint_while_syncs_fail(place: Place) -> None:
     """Any sync fails once now and then, of the database too, while another process has the files open."""
-    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER = 4, 6, 9
+    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER, limits.SOME_EVENTS = 4, 6, 9, 0
     with place.agent(background=False) as agent, place.agent("beside", background=False) as beside:
         for _ in range(12):
             for each in (agent, beside):
@@ -256,21 +269,23 @@ def flush(place: Place) -> None:
 
 def checkpoint(place: Place) -> None:
     """The -wal is moved into the database every few commits, by the recording thread and by the housekeeper."""
-    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER = 4, 6, 9
+    outbox.LOOK_AFTER, outbox.CHECKPOINT_AFTER, outbox.CHECKPOINT_MYSELF_AFTER, limits.SOME_EVENTS = 4, 6, 9, 0
     with place.agent() as agent:
         agent.talk(120)
 
 
 def fold(place: Place) -> None:
     """Tasks and tallies are folded every few events."""
-    outbox.LOOK_AFTER, folding.STEP, folding.SMALL_STEP, folding.BEHIND_AT_MOST = 2, 5, 3, 6
+    outbox.LOOK_AFTER, limits.SOME_EVENTS = 2, 0
+    folding.STEP, folding.SMALL_STEP, folding.BEHIND_AT_MOST = 5, 3, 6
     with place.agent(tasks=5) as agent:
         agent.talk(100)
 
 
 def prune(place: Place) -> None:
     """Delivered events are forgotten at once, in small slices, and pages are given back."""
-    outbox.LOOK_AFTER, folding.STEP, folding.SMALL_STEP, folding.BEHIND_AT_MOST = 2, 5, 3, 6
+    outbox.LOOK_AFTER, limits.SOME_EVENTS = 2, 0
+    folding.STEP, folding.SMALL_STEP, folding.BEHIND_AT_MOST = 5, 3, 6
     housekeeper.PRUNE_EVERY_S, retention.SLICE, retention.VACUUM_PAGES = 0.0, 7, 4
     note(prunes=True)
     with place.agent(tasks=4, retention=0, **_receiver(place)) as agent:
@@ -281,7 +296,7 @@ def prune(place: Place) -> None:
 
 def make_room(place: Place) -> None:
     """An outbox at its limit: progress that later progress supersedes is folded before anything is refused."""
-    outbox.LOOK_AFTER, compaction.SHORTEST = 2, 2
+    outbox.LOOK_AFTER, limits.SOME_EVENTS, compaction.SHORTEST = 2, 0, 2
     note(prunes=True)
     with place.agent(tasks=2, background=False, max_pending=60) as agent:
         for _ in range(10):
@@ -500,7 +515,7 @@ def settles_before_the_answer() -> None:
     attempt = Worker._attempt
 
     def early(self: Any, selection: Any) -> Any:
-        items = dict.fromkeys(journal.ids_in(selection.to_send), Item(Fate.DELIVERED))
+        items = dict.fromkeys(bulk.ids_in(selection.to_send), Item(Fate.DELIVERED))
         from orchclient.delivery.settlement import Exchange
 
         self._settle(Exchange(selection, Verdict(Action.SETTLE, items=items), self.clock.now_us()))

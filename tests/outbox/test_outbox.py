@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from zlib import crc32
 
 import pytest
@@ -19,7 +20,9 @@ from orchclient.core.errors import OutboxBusy, OutboxError, UnknownEvent
 from orchclient.core.events import Event
 from orchclient.core.ids import uuid7
 from orchclient.outbox import connection, cursors, desk, folding, identity, journal, listing, migrations, retention
+from orchclient.outbox import outbox as outbox_module
 from orchclient.outbox.connection import connect
+from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
 
@@ -394,6 +397,51 @@ def test_a_fold_in_steps_and_the_events_behind_it_give_the_same_state(outbox: Ou
     assert state is not None
     assert (state.status, state.seq) == ("failed", 700)
     assert outbox.query(lambda con: folding.tallies(con, "a"))["task.status.v1"].count == 700
+
+
+def test_in_a_burst_the_fold_waits_until_it_is_over_or_far_behind(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(outbox_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(outbox_module, "BEHIND_IN_A_BURST", 2 * folding.STEP)
+    outbox.on_burden = lambda: None  # somebody keeps house, so the recording thread does not
+
+    def folded_after(events: int, seconds: float) -> tuple[int, bool]:
+        for _ in range(events):
+            record(outbox)
+        now_s[0] += seconds
+        was_put_off = outbox.keep_house()
+        return outbox.query(folding.folded_seq), was_put_off
+
+    assert folded_after(folding.STEP, 10.0) == (500, False)  # the pause before counts
+    assert folded_after(folding.STEP, 0.1) == (500, True)
+    assert folded_after(folding.STEP, 0.1) == (500, True)
+    assert folded_after(80, 0.1) == (1500, False)
+    assert folded_after(folding.STEP * 2 + 1, 0.1) == (2500, True)
+
+
+def test_a_housekeeper_is_told_of_a_burden_once_in_a_while(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "BEHIND_AT_MOST", 200)
+    told: list[int] = []
+    outbox.on_burden = lambda: told.append(outbox._known.last_seq)
+    for _ in range(900):
+        record(outbox)
+    assert told == [250, 450, 650, 850]
+
+
+def test_fullness_is_measured_seldom_while_there_is_room_and_often_when_there_is_little(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    real = outbox_module.fullness
+    with closing(Outbox(Origin(outbox_path, lambda: str(uuid.uuid4()), lambda: 0), Limits(max_pending=700))) as outbox:
+        monkeypatch.setattr(
+            outbox_module, "fullness", lambda *given: (measured.append(outbox._known.last_seq), real(*given))[1]
+        )
+        for _ in range(690):
+            record(outbox)
+    assert measured == [50, 300, 550, 600, 650]
 
 
 def test_a_file_of_another_program_is_refused_and_left_alone(outbox_path: Path) -> None:

@@ -26,7 +26,7 @@ from orchclient.core.http import HttpReply, HttpRequest
 from orchclient.core.ids import uuid7
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import checkpoints, cursors, desk, journal, leadership, listing, retention, store
+from orchclient.outbox import bulk, checkpoints, cursors, desk, journal, leadership, listing, retention, store
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
 from orchclient.sinks.orchestrator import OrchestratorSink
@@ -137,7 +137,7 @@ QUESTIONS: dict[str, Station] = {
 def read(con: sqlite3.Connection) -> object:
     row = cursors.sink(con, "orchestrator")
     assert row
-    return journal.read_next(con, row.cursor, BatchLimit(BATCH))
+    return bulk.read_next(con, row.cursor, BatchLimit(BATCH))
 
 
 @pytest.fixture(scope="module")
@@ -323,9 +323,9 @@ def test_a_planted_scan_is_counted(filled: dict[int, Path], monkeypatch: pytest.
 
 
 def test_a_planted_hoard_is_seen(filled: dict[int, Path], thousand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[journal.Row]:
+    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[bulk.Row]:
         entries = list(journal.read_range(con, after_seq, journal.MAX_SEQ))
         return [(entry.seq, entry.task, entry.crc, entry.body.encode()) for entry in entries][: limit.events]
 
-    monkeypatch.setattr(journal, "read_next", read_all)
+    monkeypatch.setattr(bulk, "read_next", read_all)
     assert peak_bytes(filled[MANY]) > peak_bytes(thousand) * 10

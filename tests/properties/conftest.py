@@ -11,7 +11,7 @@ import pytest
 
 from orchclient import recorder
 from orchclient.core import batching
-from orchclient.outbox import attempts, folding, journal, outbox, redelivery, retention, steps
+from orchclient.outbox import attempts, bulk, folding, journal, limits, outbox, redelivery, retention, steps
 from orchclient.sinks import orchestrator
 
 from .machine import OutboxMachine, machine_in
@@ -25,6 +25,10 @@ SMALL = (
     (outbox, "LOOK_AFTER", 5),
     (outbox, "CHECKPOINT_AFTER", 6),
     (outbox, "CHECKPOINT_MYSELF_AFTER", 15),
+    (limits, "SOME_EVENTS", 10),
+    (bulk, "TOLD_ROWS", 3),
+    (bulk, "FIRST_ROWS", 2),
+    (bulk, "MOST_ROWS", 3),
     (steps, "STEP", 2),
     (redelivery, "DESK_AT_MOST", 5),
     (redelivery, "SET_BACK_FROM", 3),

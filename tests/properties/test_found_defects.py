@@ -70,7 +70,7 @@ def test_a_flusher_that_is_fenced_while_it_asks_for_the_capabilities_settles_not
 
 
 def test_a_batch_has_at_most_the_bytes_a_receiver_takes(world: World) -> None:
-    """``journal.OPENING_BYTES`` is 110, the opening of an event and its comma are 113."""
+    """``bulk.OPENING_BYTES`` is 110, the opening of an event and its comma are 113."""
     record(world, 40)
     world.orchestrators[FIRST].terms = Terms(max_bytes=9_000)
     bodies: list[bytes] = []

@@ -19,7 +19,7 @@ from orchclient.core.policy import Action, Fate, Item, Verdict
 from orchclient.core.task_state import TaskState
 from orchclient.delivery import settlement, worker
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import cursors, desk, folding, journal, leadership, redelivery, retention
+from orchclient.outbox import bulk, cursors, desk, folding, journal, leadership, redelivery, retention
 from orchclient.recorder import Recorder
 from orchclient.sinks.orchestrator import OrchestratorSink
 
@@ -73,8 +73,8 @@ def a_parked_lane_is_released_in_any_order(patch: pytest.MonkeyPatch) -> None:
     def planted(con: sqlite3.Connection, sink: str, task: str, limit: Any) -> Any:
         return read_lane(con, sink, task, limit)[::-1]
 
-    read_lane = journal.read_lane
-    patch.setattr(journal, "read_lane", planted)
+    read_lane = bulk.read_lane
+    patch.setattr(bulk, "read_lane", planted)
 
 
 def ids_are_derived_from_the_sequence(patch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def settling_takes_two_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def a_poisoned_batch_is_given_up_as_a_whole(patch: pytest.MonkeyPatch) -> None:
     def planted(self: Worker, exchange: Any) -> None:
-        refused = dict.fromkeys(journal.ids_in(exchange.selection.to_send), Item(Fate.DEAD, "refused"))
+        refused = dict.fromkeys(bulk.ids_in(exchange.selection.to_send), Item(Fate.DEAD, "refused"))
         self._settle_events(evolve(exchange, verdict=evolve(exchange.verdict, items=refused)))
 
     patch.setattr(Worker, "_bisect", planted)
