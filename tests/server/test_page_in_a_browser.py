@@ -207,6 +207,35 @@ def test_what_needs_a_person_appears_and_is_announced(orchestrator: Orchestrator
     assert tab.locator("#announce").inner_text() == "1 open. question from backend-7"
 
 
+def test_times_are_the_reader_s_own_with_their_zone_and_utc_without_a_script(
+    orchestrator: Orchestrator, new_tab: OpenTab
+) -> None:
+    outbox = Outbox()
+    question = outbox.question(questions=[CHOICE], deadline="2099-01-01T22:30:00.000000Z")
+    take(orchestrator, question)
+    for settings, told in (
+        ({"timezone_id": "Asia/Kolkata"}, "2 Jan 2099, 04:00 GMT+5:30"),
+        ({"timezone_id": "Asia/Kolkata", "java_script_enabled": False}, "2099-01-01 22:30 UTC"),
+    ):
+        tab = new_tab(**settings)
+        tab.goto(f"/q/{question['id']}")
+        deadline = tab.locator("time[data-at=minute]").first
+        assert deadline.inner_text() == told
+        assert "2099-01-01 22:30:00 UTC" in deadline.get_attribute("title")
+        tab.goto("/")
+        assert tab.locator(".deadline time").inner_text() == told
+        tab.goto(f"/task?id={question['subject']}")
+        assert tab.locator("p.line time").first.inner_text().endswith(told.rpartition(" ")[2])
+    tab = new_tab(timezone_id="Asia/Kolkata")
+    tab.goto("/")
+    tab.locator("#live[data-is=live]").wait_for()
+    other = outbox.question("task-2", questions=[CHOICE], deadline="2099-01-01T22:31:00.000000Z")
+    take(orchestrator, other)  # what comes while the page is open, too
+    look_again(tab)
+    wait_for(tab, "2 Jan 2099, 04:01 GMT+5:30")
+    assert tab.locator(".card .meta time").first.inner_text().endswith(("just now", "ago"))
+
+
 def test_details_that_are_open_stay_open_while_the_history_grows(orchestrator: Orchestrator, new_tab: OpenTab) -> None:
     outbox, tab = Outbox(), new_tab()
     take(orchestrator, outbox.status(current_step="first", metadata={"a": "b"}))

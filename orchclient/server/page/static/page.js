@@ -48,6 +48,30 @@ function isInUse(part, fresh) {
 const seen = new WeakMap();
 for (const part of document.querySelectorAll("[data-live], [data-keyed] > *")) seen.set(part, part.innerHTML);
 
+// --- Times ----------------------------------------------------------------------------------------------------------
+
+// What the server writes in UTC, in the reader's own time with the name of its zone; UTC stays where one points.
+const DAY = { year: "numeric", month: "short", day: "numeric" };
+const SECOND = { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" };
+const MINUTE = { hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+
+function spoken(at, form) {
+  return new Intl.DateTimeFormat("en-GB", form).format(at);
+}
+
+function localize(part) {
+  for (const time of part.querySelectorAll("time[datetime]:not([data-local])")) {
+    const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    time.dataset.local = "";
+    const isToday = at.toDateString() === new Date().toDateString();
+    const form = time.dataset.at === "minute" ? MINUTE : SECOND;
+    const utc = time.title;
+    time.title = `${spoken(at, { ...DAY, ...SECOND })} (${utc})`;
+    if (time.dataset.at) time.textContent = spoken(at, isToday ? form : { ...DAY, ...form });
+  }
+}
+
 // Put a fresh part in the place of an old one, with the same details open and the focus where it was.
 function replace(part, fresh) {
   const opened = new Map([...part.querySelectorAll("details[id]")].map((each) => [each.id, each.open]));
@@ -55,6 +79,7 @@ function replace(part, fresh) {
   const next = document.importNode(fresh, true);
   for (const each of next.querySelectorAll("details[id]")) each.open = opened.get(each.id) ?? each.open;
   remember(next, fresh);
+  localize(next);
   part.replaceWith(next);
   addKeysLine(next);
   if (place) next.querySelector(place)?.focus({ preventScroll: true });
@@ -82,6 +107,7 @@ function merge(rows, fresh) {
     } else if (!row) {
       const added = document.importNode(next, true);
       seen.set(added, next.innerHTML);
+      localize(added);
       rows.insertBefore(added, place);
     } else {
       place = row.nextElementSibling;
@@ -232,6 +258,7 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) for (const form of document.forms) delete form.dataset.sent;
 });
 
+localize(document);
 document.getElementById("keys-switch")?.replaceWith(keysLine());
 addKeysLine(document);
 const wrong = document.querySelector("[aria-invalid=true]");
