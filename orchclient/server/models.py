@@ -101,7 +101,10 @@ class Task(Base):
 
 
 class Log(Base):
-    """The audit trail: one line for each event that tells something of a task."""
+    """The audit trail: one line for each event that tells something of a task, and for what people did beside them.
+
+    The ``sequence`` of what people did is none of an event: it is beyond 2^53.
+    """
 
     __tablename__ = "orch_logs"
 
@@ -215,7 +218,7 @@ class Answer(Base):
 
 
 class Incident(Base):
-    """Errors that are one trouble, by the id of the first. ``state``: open, resolved.
+    """Errors that are one trouble, by the id of the first. ``state``: open, resolved, dismissed (by a person).
 
     ``error_type`` is empty while only the word has come that it is over.
     """
@@ -235,6 +238,8 @@ class Incident(Base):
     first_us: Mapped[int] = mapped_column(BigInteger)
     last_us: Mapped[int] = mapped_column(BigInteger)
     note: Mapped[str | None] = mapped_column(Text)
+    dismissed_us: Mapped[int | None] = mapped_column(BigInteger)
+    dismissed_by: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class Inbox(Base):

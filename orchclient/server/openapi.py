@@ -51,6 +51,7 @@ def _operations() -> list[tuple[str, str, dict[str, Any]]]:
         ("/api/decisions", "post", _acted("Decide a review.", "decision", _any_answer())),
         ("/api/seen", "post", _acted("A person looks at a question.", "seen", {"204": _OK})),
         ("/api/cancellations", "post", _acted("Ask an agent to stop.", "cancellation", {"204": _OK})),
+        ("/api/dismissals", "post", _acted("Set an error aside.", "dismissal", {"204": _OK})),
         ("/api/messages", "post", _acted("Say something to an agent.", "message", {"204": _OK})),
         ("/healthz", "get", _operation("Whether requests can be served.", _any_answer())),
         ("/metrics", "get", _operation("For Prometheus.", {"200": {"description": "Text.", "content": _text()}})),

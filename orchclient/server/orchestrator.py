@@ -22,6 +22,7 @@ from orchclient.server import access, inbox, people, questions, retention, spans
 from orchclient.server.access import Caller
 from orchclient.server.bell import Bell
 from orchclient.server.database import SessionFactory, make_engine, make_reader, make_session_local
+from orchclient.server.dismissing import Dismissal, dismiss
 from orchclient.server.inbox import Item, Page
 from orchclient.server.ingest import Origin, Repeats, Taken, ingest, locked_source
 from orchclient.server.mirror import Mirror
@@ -190,6 +191,11 @@ class Orchestrator:
     def message(self, message: people.Message) -> bool:
         """Say something to the agent of a task; false when the task is not known."""
         return bool(self._put(lambda session, now: people.message(session, message, now)))
+
+    def dismiss(self, said: Dismissal) -> bool:
+        """Set an error aside until it happens again; false when there is no such error. Its agent is not told."""
+        now_us = self.now_us()
+        return self.writing(lambda session: dismiss(session, said, self._mirror, now_us))
 
     def expire(self) -> int:
         """Settle the questions whose deadline has passed; how many inboxes heard of it."""

@@ -18,6 +18,7 @@ from orchclient.core.envelope import TYPE_PREFIX
 from orchclient.core.events import EventType
 from orchclient.core.timestamps import rfc3339
 from orchclient.server import spans
+from orchclient.server.dismissing import FROM_PEOPLE
 from orchclient.server.inbox import Item
 from orchclient.server.models import (
     Agent,
@@ -118,6 +119,8 @@ class IncidentView:
     first_us: int
     last_us: int
     note: str | None
+    dismissed_us: int | None = None
+    dismissed_by: Mapping[str, Any] | None = None
 
 
 @frozen
@@ -142,7 +145,10 @@ class TaskView:
 
 @frozen
 class LogView:
-    """One line of a task's history. ``place`` names it: the source's number and the sequence."""
+    """One line of a task's history. ``place`` names it: the source's number and the sequence.
+
+    ``is_event`` is false for what people did here.
+    """
 
     place: str
     agent_id: str
@@ -151,6 +157,7 @@ class LogView:
     metadata: Mapping[str, Any]
     time_us: int
     received_us: int
+    is_event: bool = True
 
 
 @frozen
@@ -591,7 +598,8 @@ def _task(row: Task) -> TaskView:
 
 def _log(row: Log) -> LogView:
     place = f"{row.source_id}-{row.sequence}"
-    return LogView(place, row.agent_id, row.level, row.message, row.log_metadata, row.time_us, row.received_us)
+    told = (place, row.agent_id, row.level, row.message, row.log_metadata, row.time_us, row.received_us)
+    return LogView(*told, is_event=row.sequence < FROM_PEOPLE)
 
 
 def as_json(view: Any) -> Any:

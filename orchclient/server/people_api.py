@@ -14,6 +14,7 @@ from orchclient.core.jsontext import encode
 from orchclient.core.timestamps import microseconds
 from orchclient.server import people, shapes
 from orchclient.server.calling import orchestrator, person
+from orchclient.server.dismissing import Dismissal
 from orchclient.server.inbox import PAGE_BYTES, largest_text
 from orchclient.server.people import CancelRequest, Message, TaskFilter
 from orchclient.server.questions import Decision, Settled
@@ -56,6 +57,16 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
         "type": "object",
         "required": ["task_id"],
         "properties": {**_WHO, "task_id": _TASK, "reason": {"type": "string", "maxLength": 4096}},
+    },
+    "dismissal": {
+        "type": "object",
+        "required": ["task_id", "error_id"],
+        "properties": {
+            **_WHO,
+            "task_id": _TASK,
+            "error_id": _LINE,
+            "reason": {"type": "string", "maxLength": 4096},
+        },
     },
     "message": {
         "type": "object",
@@ -184,6 +195,14 @@ def message() -> Response:
     return _put(orchestrator().message(said))
 
 
+@api.post("/dismissals")
+def dismiss() -> Response:
+    """Set an error aside."""
+    who, body = _responder("dismissal")
+    reason, channel = body.get("reason"), body.get("channel", "api")
+    return _put(orchestrator().dismiss(Dismissal(body["task_id"], body["error_id"], who, reason, channel)), "error")
+
+
 def _decision(who: Mapping[str, Any], body: Mapping[str, Any]) -> Decision:
     return Decision(
         body["outcome"],
@@ -230,9 +249,9 @@ def _told(settled: Settled | None, what: str) -> Response:
     return _json({"answer_id": settled.answer_id, "late": settled.is_late})
 
 
-def _put(is_known: bool) -> Response:
+def _put(is_known: bool, what: str = "task") -> Response:
     if not is_known:
-        raise Refused(404, "no such task")
+        raise Refused(404, f"no such {what}")
     return Response(status=204)
 
 

@@ -222,6 +222,21 @@ def test_a_person_decides_cancels_and_writes(orchestrator: Orchestrator, client:
     assert event.json == completion
 
 
+def test_a_person_sets_an_error_aside(orchestrator: Orchestrator, client: FlaskClient) -> None:
+    outbox = Outbox()
+    error = outbox.error("a/b?c#d")
+    post(client, error)
+    known = {"task_id": "a/b?c#d", "error_id": error["id"]}
+    assert client.post("/api/dismissals", json={**known, "error_id": "x"}).status_code == 404
+    assert client.post("/api/dismissals", json={"task_id": "a/b?c#d"}).status_code == 400
+    assert client.post("/api/dismissals", json={**known, "reason": "gone", "responder": "ada"}).status_code == 204
+    task = client.get("/api/task", query_string={"id": "a/b?c#d"}).json
+    (incident,) = task["incidents"]
+    assert (incident["state"], incident["dismissed_by"]["id"]) == ("dismissed", "ada")
+    assert [line["is_event"] for line in task["logs"]] == [False, True]
+    assert client.get("/api/needs").json["incidents"] == []
+
+
 def test_tasks_are_paged_though_many_came_at_one_instant(client: FlaskClient) -> None:
     outbox = Outbox()
     post(client, *(outbox.status(f"task-{n}") for n in range(5)))

@@ -20,6 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from orchclient.core.errors import ConfigError
 from orchclient.server import database
 from orchclient.server.database import Turns, database_url, make_engine, make_reader, make_session_local
+from orchclient.server.dismissing import Dismissal
 from orchclient.server.mirror import Mirror
 from orchclient.server.models import Base, Event
 from orchclient.server.orchestrator import Orchestrator, StoreUnavailable
@@ -186,11 +187,16 @@ def test_tables_of_an_application_are_written_in_the_same_transaction(database: 
         words = session.scalars(select(OwnLog.words).where(OwnLog.task == "task-1").order_by(OwnLog.id)).all()
     assert tasks == {"task-1": ("failed", {"x": 1, "y": 2}, "core"), "task-2": ("in_progress", {}, "core")}
     assert words == ["in_progress", "failed"]
+    error = outbox.error()
+    take(orchestrator, error)
+    assert orchestrator.dismiss(Dismissal("task-1", error["id"], {"kind": "human", "id": "ada"}))
+    with orchestrator.reading() as session:
+        assert "ada set" in (session.scalars(select(OwnLog.words).order_by(OwnLog.id.desc())).first() or "")
     OwnBase.metadata.drop_all(engine.execution_options(orch_writes=True))
     with pytest.raises(StoreUnavailable):
         take(orchestrator, outbox.status(status="testing"))
     with orchestrator.reading() as session:
-        assert len(session.scalars(select(Event.id)).all()) == 3
+        assert len(session.scalars(select(Event.id)).all()) == 4
     orchestrator.close()
 
 

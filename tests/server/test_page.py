@@ -13,6 +13,7 @@ from orchclient.core.errors import ConfigError
 from orchclient.core.event_message import message_of
 from orchclient.server import access
 from orchclient.server.app import create_app
+from orchclient.server.dismissing import Dismissal
 from orchclient.server.orchestrator import Orchestrator
 from orchclient.server.page import urgency
 from orchclient.server.page.guesses import EACH_S, MOST, Guesses
@@ -114,13 +115,14 @@ def hostile(orchestrator: Orchestrator) -> list[str]:
         recovery_history=[{EVIL: EVIL}],
         dedup_key=LINE,
     )
+    aside = outbox.error(LINE, error_type=EVIL, error_message=EVIL, fatal=False, priority="low")
     take(
         orchestrator,
         outbox.status(LINE, current_step=EVIL, metadata={EVIL: EVIL}, progress_percentage=10),
         *(question, plain, withdrawn, expired),
         outbox.event("clarification.withdrawn.v1", LINE, clarification_id=withdrawn["id"], reason=EVIL),
         *(completion, decided, error),
-        outbox.error(LINE, error_type=EVIL, error_message=EVIL, fatal=False, priority="low"),
+        aside,
         outbox.event("error.resolved.v1", LINE, error_id=error["id"], count=1, note=EVIL),
         outbox.error(LINE, error_type=EVIL, error_message=EVIL, priority="critical"),
         outbox.heartbeat(3, 2),
@@ -132,6 +134,7 @@ def hostile(orchestrator: Orchestrator) -> list[str]:
     for _ in range(2):
         orchestrator.answer(plain["id"], Decision("answered", who, said, EVIL, LINE[:60], None, BEGIN_US))
         orchestrator.decide(decided["id"], Decision("rejected", who, None, EVIL, "web", None, BEGIN_US))
+    assert orchestrator.dismiss(Dismissal(LINE, aside["id"], who, EVIL, LINE[:60]))
     asked_ = (question, plain, withdrawn, expired)
     with orchestrator.reading() as session:
         from orchclient.server import people
@@ -539,6 +542,29 @@ def test_an_error_is_shown_with_what_the_agent_tried(orchestrator: Orchestrator,
     orchestrator.prune(2**60)
     assert "beyond the retention" in browser.open(f"/error?task=task-1&id={first['id']}").words
     assert browser.open(f"/error?task=task-2&id={first['id']}").words.count("Not found")
+
+
+def test_an_error_is_set_aside_on_its_page_and_leaves_what_needs_people(
+    orchestrator: Orchestrator, browser: Browser
+) -> None:
+    outbox = Outbox()
+    error = outbox.error(priority="critical", error_message="no entry", dedup_key="k")
+    take(orchestrator, error)
+    assert "no entry" in browser.open("/").words
+    browser.open(f"/error?task=task-1&id={error['id']}")
+    assert "At most 4,096" in browser.send("/error", comment="x" * 5000).words
+    assert browser.reply.status_code == 400
+    page = browser.send("/error", comment="the agent is gone")
+    assert "set aside" in page.words
+    assert "by you, just now" in page.words
+    assert [form.action for form in page.forms if form.method == "post"] == []
+    assert "Nothing needs you" in browser.open("/").words
+    page = browser.open("/task?id=task-1")
+    assert "aside: the agent is gone" in page.words
+    assert page.words.count("The event as it came") == 1
+    again = outbox.error(priority="critical", error_message="again", dedup_key="k", first_id=error["id"], count=2)
+    take(orchestrator, again)
+    assert "again" in browser.open("/").words
 
 
 def test_agents_are_shown_with_their_outboxes_and_what_is_missing(orchestrator: Orchestrator, browser: Browser) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from orchclient.server import people
+from orchclient.server.dismissing import Dismissal
 from orchclient.server.folding import TaskFold
 from orchclient.server.models import Agent, Event, Log
 from orchclient.server.orchestrator import Orchestrator
@@ -169,6 +170,66 @@ def test_an_error_that_comes_after_the_word_that_it_is_over_stays_resolved(orche
     assert incidents(orchestrator) == {}
     take(orchestrator, first)
     assert incidents(orchestrator) == {first["id"]: ("resolved", 1)}
+
+
+def aside(orchestrator: Orchestrator, error: Any, who: str = "ada", reason: str | None = None) -> bool:
+    said = Dismissal(error["subject"], error["id"], {"kind": "human", "id": who}, reason, "web")
+    return orchestrator.dismiss(said)
+
+
+def test_an_error_that_a_person_set_aside_is_off_the_list_until_it_happens_again(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    first, other = outbox.error(dedup_key="auth", priority="critical"), outbox.error()
+    take(orchestrator, first, other)
+    assert aside(orchestrator, first, reason="the agent is gone")
+    assert aside(orchestrator, first, "bo")  # who comes second changes nothing
+    assert incidents(orchestrator) == {first["id"]: ("dismissed", 1), other["id"]: ("open", 1)}
+    found = next(each for each in page(orchestrator).incidents if each.id == first["id"])
+    assert found.dismissed_by == {"kind": "human", "id": "ada"}
+    assert found.dismissed_us is not None
+    with orchestrator.reading() as session:
+        assert [each.id for each in people.needs(session, 0).incidents] == [other["id"]]
+        assert people.waiting(session) == 0
+    (line,) = (line for line in page(orchestrator).logs if not line.is_event)
+    assert line.message == f"ada set {first['data']['error_type']} aside: the agent is gone"
+    assert line.metadata["responder"] == {"kind": "human", "id": "ada"}
+    take(orchestrator, first)  # repeated: it has not happened again
+    assert incidents(orchestrator)[first["id"]] == ("dismissed", 1)
+    take(orchestrator, outbox.error(dedup_key="auth", priority="critical"))  # of an agent that names no first one
+    assert incidents(orchestrator) == {first["id"]: ("open", 2), other["id"]: ("open", 1)}
+    assert all(each.dismissed_by is None for each in page(orchestrator).incidents)
+    assert aside(orchestrator, first)
+    take(orchestrator, outbox.event("error.resolved.v1", error_id=first["id"], count=2))
+    assert incidents(orchestrator)[first["id"]] == ("resolved", 2)
+    assert aside(orchestrator, first)
+    assert incidents(orchestrator)[first["id"]] == ("resolved", 2)
+
+
+def test_an_older_error_that_comes_late_does_not_undo_what_a_person_did(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    late, first = outbox.error(dedup_key="auth"), outbox.error(dedup_key="auth")
+    take(orchestrator, first)
+    aside(orchestrator, first)
+    take(orchestrator, late)
+    assert incidents(orchestrator)[first["id"]] == ("dismissed", 2)
+
+
+def test_what_is_no_error_cannot_be_set_aside(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    unknown = outbox.error()
+    assert not aside(orchestrator, unknown)
+    take(orchestrator, outbox.status(), outbox.event("error.resolved.v1", error_id=unknown["id"], count=1))
+    assert not aside(orchestrator, unknown)
+
+
+def test_what_people_did_is_pruned_with_the_rest_of_the_history(orchestrator: Orchestrator) -> None:
+    outbox = Outbox()
+    error = outbox.error()
+    take(orchestrator, error)
+    aside(orchestrator, error)
+    assert len(page(orchestrator).logs) == 2
+    orchestrator.prune(2**62)
+    assert page(orchestrator).logs == []
 
 
 def test_a_reminder_leaves_a_line_and_changes_nothing(orchestrator: Orchestrator) -> None:

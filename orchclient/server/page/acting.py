@@ -8,9 +8,10 @@ from flask import redirect, request, url_for
 
 from orchclient.server import people
 from orchclient.server.calling import orchestrator, person
+from orchclient.server.dismissing import Dismissal
 from orchclient.server.page import entering
 from orchclient.server.page.blueprint import look, not_found, page
-from orchclient.server.page.looking import CHANNEL, question_shown, responder, review_shown, task_shown
+from orchclient.server.page.looking import CHANNEL, error_shown, question_shown, responder, review_shown, task_shown
 from orchclient.server.people import CancelRequest, Message, QuestionView
 from orchclient.server.people_api import refuse_oversized
 from orchclient.server.questions import Decision, Unanswerable
@@ -79,6 +80,18 @@ def _wrong_review(outcome: str, words: str | None) -> str:
     if outcome == "changes_requested" and not words:
         return "Say which changes: the agent goes on with your comment."
     return f"At most {entering.MOST_TEXT:,} characters in a comment." if _is_long(words) else ""
+
+
+@page.post("/error")
+def dismiss() -> Any:
+    """Set an error aside."""
+    person()
+    task_id, error_id, reason = request.form.get("task", ""), request.form.get("id", ""), entering.comment(request.form)
+    if reason and len(reason) > 4096:
+        return error_shown(task_id, error_id, 400, wrong="At most 4,096 characters.", given=reason)
+    if not orchestrator().dismiss(Dismissal(task_id, error_id, responder(), reason, CHANNEL)):
+        raise not_found("error")
+    return redirect(url_for("page.error", task=task_id, id=error_id), 303)
 
 
 @page.post("/cancel")

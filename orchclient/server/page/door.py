@@ -33,7 +33,7 @@ def enter() -> Any:
     """Find out who it is; who is nobody yet is shown the login, and led back afterwards."""
     if request.endpoint == "page.static":
         return None
-    if any("\x00" in text for text in (request.path, *request.args.values(), request.form.get("task", ""))):
+    if any("\x00" in text for text in _names()):
         raise Refused(404, "There is nothing whose name holds a NUL.")  # which PostgreSQL cannot even be asked for
     served = orchestrator()
     g.cookie = _cookie()
@@ -50,6 +50,11 @@ def enter() -> Any:
     if g.caller is None and request.endpoint not in _OPEN:
         return redirect(url_for("page.login", next=_here()), 303)
     return None
+
+
+def _names() -> list[str]:
+    """What names something here."""
+    return [request.path, *request.args.values(), *(request.form.get(name, "") for name in ("task", "id"))]
 
 
 @page.after_request

@@ -137,11 +137,15 @@ def review_shown(found: ReviewView, status: int = 200, **values: Any) -> Respons
 @page.get("/error")
 def error() -> Response:
     """An error for which an agent called for help."""
-    task_id, incident_id = request.args.get("task", ""), request.args.get("id", "")
+    return error_shown(request.args.get("task", ""), request.args.get("id", ""))
+
+
+def error_shown(task_id: str, incident_id: str, status: int = 200, **values: Any) -> Response:
+    """The page of an error, after a form that was not good with what was entered."""
     found = look(lambda session: people.error(session, task_id, incident_id))
     if found is None:
         raise not_found("error")
-    return shown("error.html", it=found.incident, newest=found.newest)
+    return shown("error.html", status, **{"it": found.incident, "newest": found.newest, "wrong": "", **values})
 
 
 @page.get("/event")
