@@ -36,13 +36,17 @@ class Place:
 
 @frozen
 class Gap:
-    """Every place from ``first_seq`` to ``last_seq``. ``task`` is None when they belonged to several tasks."""
+    """Every place from ``first_seq`` to ``last_seq``. ``task`` is None when they belonged to several tasks.
+
+    ``source``: of the outbox's sources the one whose places they are; None for the one that the notice is sent under.
+    """
 
     first_seq: int
     last_seq: int
     reason: GapReason
     agent: str
     task: str | None = None
+    source: str | None = None
 
     @property
     def count(self) -> int:
@@ -69,7 +73,8 @@ def _gap(run: list[Place], reason: GapReason) -> Gap:
 
 def gap_event(gap: Gap, event_id: str, now_us: int) -> Event:
     """The event that explains a gap: of the task when all of it belonged to one, else of the agent."""
-    members = members_text({"from": gap.first_seq, "to": gap.last_seq, "reason": gap.reason.value, "count": gap.count})
+    data = {"from": gap.first_seq, "to": gap.last_seq, "reason": gap.reason.value, "count": gap.count}
+    members = members_text(data | ({} if gap.source is None else {"source": f"urn:uuid:{gap.source}"}))
     if gap.task is not None:
         lane = lane_of(gap.task, gap.agent)
     else:

@@ -17,7 +17,7 @@ from orchclient.core.backoff import OUTAGE, probe_delay_s
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
 from orchclient.core.envelope import encoded_events, may_ask
-from orchclient.core.gap import Gap, gap_event
+from orchclient.core.gap import Gap
 from orchclient.core.ids import uuid7
 from orchclient.core.limits import BATCH_EVENTS
 from orchclient.core.policy import (
@@ -46,7 +46,18 @@ from orchclient.delivery.settlement import (
     sorted_out,
     write_fates,
 )
-from orchclient.outbox import attempts, bulk, cursors, desk, heartbeats, identity, journal, reminders, standing
+from orchclient.outbox import (
+    attempts,
+    bulk,
+    cursors,
+    desk,
+    heartbeats,
+    identity,
+    journal,
+    notices,
+    reminders,
+    standing,
+)
 from orchclient.outbox.attempts import Attempt
 from orchclient.outbox.cursors import SinkRow, SinkState
 from orchclient.outbox.identity import Renewal
@@ -360,7 +371,7 @@ class Worker:
     def _explain(self, con: sqlite3.Connection, gap: Gap, now_us: int) -> None:
         """Tell a receiver that looks for missing sequences, by an event of its own, behind everything else."""
         if self.sink.checks_sequence:
-            journal.append(con, gap_event(gap, uuid7(now_us // 1000, self.clock.randomness()), now_us))
+            notices.append(con, gap, lambda: uuid7(now_us // 1000, self.clock.randomness()), now_us)
 
     def _note(self, con: sqlite3.Connection, **columns: Any) -> None:
         if not cursors.note(con, self.sink.name, self.epoch, **columns):

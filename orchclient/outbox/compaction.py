@@ -14,10 +14,10 @@ from itertools import groupby
 from attrs import frozen
 
 from orchclient.core.events import EventType
-from orchclient.core.gap import Gap, GapReason, Place, gap_event, gaps_of
+from orchclient.core.gap import Gap, GapReason, Place, gaps_of
 from orchclient.core.limits import BATCH_EVENTS
 from orchclient.core.superseded import Told, superseded, superseded_repeats, told_by_update
-from orchclient.outbox import cursors, desk, folding, gaps, journal
+from orchclient.outbox import cursors, desk, folding, gaps, journal, notices
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.journal import Entry
 
@@ -70,7 +70,7 @@ def fold_superseded(con: sqlite3.Connection, after_seq: int, now_us: int, new_id
     free = (by_seq[seq] for seq in sorted(places) if seq not in busy)
     found = [gap for gap in _gaps(free, rows) if gap.count >= SHORTEST]
     for gap in found:
-        _fold(con, gap, rows, now_us, new_id())
+        _fold(con, gap, rows, now_us, new_id)
     is_full = len(entries) == STEP
     is_last = bool(entries) and entries[-1].seq == journal.last_seq(con)
     return Folded(sum(gap.count for gap in found), entries[-1].seq if is_full else after_seq, is_last)
@@ -102,7 +102,7 @@ def _gaps(entries: Iterable[Entry], rows: list[SinkRow]) -> Iterable[Gap]:
         yield from gaps_of(run, GapReason.FOLDED)
 
 
-def _fold(con: sqlite3.Connection, gap: Gap, rows: list[SinkRow], now_us: int, event_id: str) -> None:
+def _fold(con: sqlite3.Connection, gap: Gap, rows: list[SinkRow], now_us: int, new_id: Callable[[], str]) -> None:
     con.execute("DELETE FROM events WHERE seq >= ? AND seq <= ?", (gap.first_seq, gap.last_seq))
     gaps.add(con, gaps.JOURNAL, gap.first_seq, gap.last_seq, gap.reason, now_us)
     for row in rows:
@@ -112,4 +112,4 @@ def _fold(con: sqlite3.Connection, gap: Gap, rows: list[SinkRow], now_us: int, e
                 "UPDATE sinks SET expired = expired + ?, ahead = ahead + ? WHERE name = ?",
                 (gap.count, gap.count, row.name),
             )
-    journal.append(con, gap_event(gap, event_id, now_us))
+    notices.append(con, gap, new_id, now_us)

@@ -13,9 +13,9 @@ from functools import partial
 
 from attrs import evolve, frozen
 
-from orchclient.core.gap import Gap, GapReason, gap_event
+from orchclient.core.gap import Gap, GapReason
 from orchclient.core.ranges import Range, difference, intersection, ranges_of, size
-from orchclient.outbox import cursors, desk, gaps, journal, posts, steps
+from orchclient.outbox import cursors, desk, gaps, journal, notices, posts, steps
 from orchclient.outbox.cursors import SinkRow
 from orchclient.outbox.desk import Parking
 from orchclient.outbox.steps import Store
@@ -219,6 +219,5 @@ def _written_off(
     lost = pruned_within(con, row, ranges)
     gaps.write_off(con, sink, lost, now_us)
     for first, last in lost:
-        gap = Gap(first, last, GapReason.EXPIRED, newest.agent)
-        journal.append(con, gap_event(gap, new_id(), now_us))
+        notices.append(con, Gap(first, last, GapReason.EXPIRED, newest.agent), new_id, now_us)
     return size(lost)

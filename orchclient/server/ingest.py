@@ -243,6 +243,7 @@ def _applied(
 ) -> list[Item]:
     for source in sources.values():
         _advance(session, source, [event for event in fresh if event.source == source.name], now_us)
+    _explain_others(session, fresh, origin.owner)
     items = _asked_and_answered(session, fresh, sources, now_us)
     told = [event for event in fresh if tells_of_a_task(event)]
     tasks = _folded(session, [event for event in told if changes_a_task(event)], sources, now_us)
@@ -260,6 +261,19 @@ def _advance(session: Session, source: SourceRow, events: Sequence[Arrival], now
     spans.cover(session, source.id, covered)
     source.highest = max([source.highest, *(event.sequence for event in events)])
     _seen(session, source, now_us)
+
+
+def _explain_others(session: Session, fresh: Sequence[Arrival], owner: str | None) -> None:
+    """Gaps of another source: an outbox that had one before, or took the recording of another in.
+
+    Of a source that is not known, or whose credential is another one, nothing is believed, and nothing is refused.
+    """
+    for event in fresh:
+        if not event.explains:
+            continue
+        row = session.connection().execute(_SOURCE, {"wanted": event.explains}).one_or_none()
+        if row is not None and row.owner in (None, owner):
+            spans.cover(session, row.id, [event.explained])
 
 
 def _folded(session: Session, told: Sequence[Arrival], sources: dict[str, SourceRow], now_us: int) -> list[TaskFold]:

@@ -61,7 +61,18 @@ class Arrival(NamedTuple):
     def covers(self) -> list[Range]:
         """The sequences that are no longer missing once it is stored."""
         own = (self.sequence, self.sequence)
-        return [own, (self.data["from"], self.data["to"])] if self.kind == _GAP else [own]
+        return [own, self.explained] if self.kind == _GAP and not self.explains else [own]
+
+    @property
+    def explains(self) -> str:
+        """The other source whose sequences it says will not come; empty when it is its own, or says no such thing."""
+        source: str = self.data.get("source", "") if self.kind == _GAP else ""
+        return "" if source == self.source else source
+
+    @property
+    def explained(self) -> Range:
+        """The sequences that a gap names."""
+        return (self.data["from"], self.data["to"])
 
 
 class Spoiled(NamedTuple):

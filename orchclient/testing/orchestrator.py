@@ -133,8 +133,7 @@ class InMemoryOrchestrator:
 
     def _taken(self, event: Event) -> Result:
         source, event_id = event["source"], event["id"]
-        sequences = self._sources.setdefault(source, Sequences())
-        kept_id = sequences.claim(event)
+        kept_id = self._claimed(event)
         if kept_id != event_id:
             self.conflicts.append(Conflict(source, int(event["sequence"]), kept_id, event_id))
             return event_result(event_id, "rejected", "sequence_conflict", f"it belongs to {kept_id}")
@@ -142,6 +141,14 @@ class InMemoryOrchestrator:
         self.events.append(event)
         self.on_kept(event)
         return event_result(event_id, "accepted")
+
+    def _claimed(self, event: Event) -> str:
+        """Who holds its sequence now; a gap that is taken explains those of its source, or of the one that it names."""
+        holder = self._sources.setdefault(event["source"], Sequences()).claim(event)
+        if holder == event["id"] and event["type"] == _GAP_TYPE:
+            data = event["data"]
+            self._sources.setdefault(data.get("source", event["source"]), Sequences()).explain(data["from"], data["to"])
+        return holder
 
     def forget(self, matches: Callable[[Event], bool]) -> int:
         """Loses kept events, and what they explained, as a restored backup does; how many."""
@@ -151,7 +158,7 @@ class InMemoryOrchestrator:
             self.events, self._kept, self._sources = kept, set(), {}
             for event in kept:
                 self._kept.add((event["source"], event["id"]))
-                self._sources.setdefault(event["source"], Sequences()).claim(event)
+                self._claimed(event)
             self.changed.notify_all()
         return lost
 
@@ -230,9 +237,11 @@ class Sequences:
         if holder == event["id"]:
             self.highest = max(self.highest, sequence)
             self._cover(sequence, sequence)
-            if event["type"] == _GAP_TYPE:
-                self._cover(event["data"]["from"], event["data"]["to"])
         return holder
+
+    def explain(self, first: int, last: int) -> None:
+        """These will not come."""
+        self._cover(first, last)
 
     def gaps(self) -> list[list[int]]:
         between = [[left[1] + 1, right[0] - 1] for left, right in pairwise([(0, 0), *self._spans])]

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -140,6 +141,23 @@ def test_both_hosts_may_deliver_and_the_orchestrator_has_each_event_once(
     assert receiver.conflicts == []
     assert len(receiver.repeats) == EVENTS  # they did come twice
     assert len({event["source"] for event in receiver.events}) == 2
+
+
+def test_a_dead_letter_of_the_carrier_is_explained_under_the_source_it_came_with(
+    carrier: Inside, carried: Path, receiver: Receiver
+) -> None:
+    assert carrier("import", str(carried)).code == 0
+    receiver.reject(lines(carried)[3]["id"])
+    assert carrier("flush").code == 4
+    (gap,) = [event for event in receiver.events if event["type"].endswith("gap.v1")]
+    source = lines(carried)[1]["source"]
+    assert (gap["source"] != source, gap["data"]["source"], gap["data"]["from"]) == (True, source, 3)
+    assert report_of(receiver, source) == {"highest": EVENTS, "gaps": []}
+
+
+def report_of(receiver: Receiver, source: str) -> Any:
+    with urlopen(f"{receiver.url}/v1/sources/{source}") as reply:
+        return json.load(reply)
 
 
 def test_again_it_changes_nothing_and_a_later_recording_brings_the_rest(

@@ -128,6 +128,19 @@ def test_no_other_machine_is_served_without_a_token(orchestrator: Orchestrator) 
     server.run()
 
 
+def test_a_gap_explains_nothing_of_a_source_that_belongs_to_another_credential(
+    orchestrator: Orchestrator, client: FlaskClient
+) -> None:
+    theirs, ours = token(orchestrator, "theirs"), token(orchestrator, "ours")
+    other, outbox, unknown = Outbox(), Outbox(), Outbox()
+    assert post(client, other.status(sequence=3), headers=theirs).status_code == 200
+    gaps = [outbox.gap(1, 2, source=each.source, sequence=n) for n, each in enumerate((other, unknown), 3)]
+    reply = post(client, *gaps, headers=ours)
+    assert [result["status"] for result in reply.json["results"]] == ["accepted"] * 2  # and nothing is refused
+    assert client.get(f"/v1/sources/{other.source}", headers=theirs).json == {"highest": 3, "gaps": [[1, 2]]}
+    assert client.get(f"/v1/sources/{unknown.source}", headers=ours).json == {"highest": 0, "gaps": []}
+
+
 # --- Browsers -----------------------------------------------------------------------------------------------------
 
 

@@ -365,6 +365,14 @@ def test_an_event_that_comes_in_spite_of_its_gap_is_accepted(target: Target, out
     assert report(target, outbox.source) == {"highest": 4, "gaps": []}
 
 
+def test_a_gap_may_name_another_source_and_explains_that_one_s_sequences(target: Target, outbox: Outbox) -> None:
+    other = Outbox()
+    sent(target, *(other.status(sequence=n) for n in (1, 4)))
+    sent(target, outbox.status(sequence=5), outbox.gap(2, 3, source=other.source, sequence=6))
+    assert report(target, other.source) == {"highest": 4, "gaps": []}
+    assert report(target, outbox.source) == {"highest": 6, "gaps": [[1, 4]]}
+
+
 # --- The inbox ----------------------------------------------------------------------------------------------------
 
 
