@@ -8,7 +8,7 @@ from html import escape
 from attrs import frozen
 
 WIDTH, HEIGHT = 560.0, 180.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 14.0, 26.0
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 12.0, 14.0, 26.0  # room for texts that are larger on a phone
 MOST_POINTS = 400
 
 

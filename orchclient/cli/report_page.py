@@ -31,6 +31,7 @@ p { margin: .25rem 0; } a { color: var(--mark); } .quiet, time { color: var(--qu
 .card, figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem;
   margin: .75rem 0; overflow-wrap: anywhere; } figure { padding: .5rem; } figcaption { padding: 0 .5rem; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--quiet); font-size: 12px; }
+@media (max-width: 36rem) { svg text { font-size: 20px; } }
 svg .grid { stroke: var(--line); } svg .progress { fill: none; stroke: var(--mark); stroke-width: 2.5; }
 svg .wait { fill: var(--wait); opacity: .6; } svg .error { fill: var(--bad); }
 ol.timeline { list-style: none; margin: 0; padding: 0 0 0 1.1rem; border-left: 2px solid var(--line); }
@@ -267,8 +268,14 @@ def _deliveries(story: Story) -> str:
         + "</tr>"
         for sink, counts in story.deliveries.items()
     )
-    table = f'<div class="scroll"><table><tr><th scope="col">Destination</th>{head}</tr>{rows}</table></div>'
+    table = _table("Deliveries", f'<th scope="col">Destination</th>{head}', rows)
     return f"<h2>Deliveries</h2>{table}{_attempts(story)}"
+
+
+def _table(name: str, head: str, rows: str) -> str:
+    """A table that may be wider than a phone; whoever has no mouse scrolls it by the keys, when it has the focus."""
+    table = f"<table><tr>{head}</tr>{rows}</table>"
+    return f'<div class="scroll" role="region" aria-label="{name}" tabindex="0">{table}</div>'
 
 
 def _attempts(story: Story) -> str:
@@ -282,7 +289,7 @@ def _attempts(story: Story) -> str:
     )
     heads = (("When", ""), ("Destination", ""), ("Events", "number"), ("Status", ""), ("Took", "number"), ("Then", ""))
     head = "".join(f'<th class="{kind}" scope="col">{name}</th>' for name, kind in heads)
-    table = f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    table = _table("Attempts", head, rows)
     return f"<details><summary>The newest attempts to deliver some of it</summary>{table}</details>"
 
 
