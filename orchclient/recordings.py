@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, mkstemp
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 from attrs import define, evolve, frozen
 
@@ -26,6 +27,8 @@ from orchclient.outbox import carrying, identity, journal
 from orchclient.outbox.carrying import Arriving, Slice, Wanted
 from orchclient.station import Station
 
+T = TypeVar("T")
+
 IN_MEMORY_BYTES = 1_048_576
 HOLES_IN_A_ROW = 10_000
 
@@ -33,8 +36,15 @@ HOLES_IN_A_ROW = 10_000
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
+class Asked(Protocol):
+    """Whoever answers questions of an outbox: one that is only looked at will do."""
+
+    def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """The answer, from one consistent state."""
+
+
 def export(
-    station: Station,
+    outbox: Asked,
     out: IO[bytes],
     redactor: Redactor,
     now_us: int,
@@ -48,14 +58,14 @@ def export(
     ``selection`` names the filters in the header. The lines are put together before the first one is written, since the
     header counts them. Raises ``OutboxError``.
     """
-    source, last = station.query(lambda con: (identity.identities(con).newest, journal.last_seq(con)))
-    first = station.query(journal.first_seq) or 1
+    source, last = outbox.query(lambda con: (identity.identities(con).newest, journal.last_seq(con)))
+    first = outbox.query(journal.first_seq) or 1
     if since_us is not None:
-        first = max(first, min(station.query(lambda con: journal.first_since(con, since_us)), last + 1))
+        first = max(first, min(outbox.query(lambda con: journal.first_since(con, since_us)), last + 1))
     header = Header(f"urn:uuid:{source}", first, last, 0, rfc3339(now_us), __version__, selection or {})
     with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as body:
         count = 0
-        for line in _lines(station, first - 1, last, wanted or Wanted()):
+        for line in _lines(outbox, first - 1, last, wanted or Wanted()):
             is_event = not isinstance(line, Hole)
             text = redacted(line[1], redactor) if not isinstance(line, Hole) else line.text()
             body.write(text.encode() + b"\n")
@@ -68,10 +78,10 @@ def export(
     return header
 
 
-def _lines(station: Station, after_seq: int, last_seq: int, wanted: Wanted) -> Iterator[carrying.Line]:
+def _lines(outbox: Asked, after_seq: int, last_seq: int, wanted: Wanted) -> Iterator[carrying.Line]:
     while after_seq < last_seq:
         place = after_seq
-        lines, after_seq = station.query(lambda con: carrying.read_slice(con, place, last_seq, wanted))  # noqa: B023
+        lines, after_seq = outbox.query(lambda con: carrying.read_slice(con, place, last_seq, wanted))  # noqa: B023
         yield from lines
 
 

@@ -16,8 +16,9 @@ import click
 from attrs import frozen
 
 from orchclient.cli import completion
-from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.opening import json_option, look_into, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, printable
+from orchclient.config import Settings
 from orchclient.core.envelope import TYPE_PREFIX
 from orchclient.core.errors import OutboxError
 from orchclient.core.ids import uuid7
@@ -82,18 +83,13 @@ def answer_command(
     if answers and outcome:
         raise click.UsageError("either answers or one of the options", ctx)
     settings = settings_of(ctx)
+    if not request_id:
+        return _looked(settings, as_json=as_json)
     station = open_existing(settings)
     if station is None:
         where = f"there is no outbox yet at {outbox_path(settings)}"
-        if request_id:
-            raise OutboxError(f"no question or review {printable(request_id)!r}: {where}")
-        emit({"ok": True, "open": []}, f"Nothing waits for a person: {where}.", as_json=as_json)
-        return ExitCode.DONE
+        raise OutboxError(f"no question or review {printable(request_id)!r}: {where}")
     try:
-        if not request_id:
-            waiting = station.query(lambda con: [_asked(con, each) for each in requests.open_ones(con)])
-            emit({"ok": True, "open": list(map(_document, waiting))}, _listed(waiting), as_json=as_json)
-            return ExitCode.DONE
         asked = _chosen(station, request_id)
         decided = _decided(ctx, asked, answers, outcome, comment, by or getpass.getuser())
         _settle(station, asked.request, decided)
@@ -104,6 +100,20 @@ def answer_command(
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def _looked(settings: Settings, *, as_json: bool) -> ExitCode:
+    outbox = look_into(settings)
+    if outbox is None:
+        text = f"Nothing waits for a person: there is no outbox yet at {outbox_path(settings)}."
+        emit({"ok": True, "open": []}, text, as_json=as_json)
+        return ExitCode.DONE
+    try:
+        waiting = outbox.query(lambda con: [_asked(con, each) for each in requests.open_ones(con)])
+    finally:
+        outbox.close()
+    emit({"ok": True, "open": list(map(_document, waiting))}, _listed(waiting), as_json=as_json)
+    return ExitCode.DONE
 
 
 def _asked(con: sqlite3.Connection, request: Request) -> Asked:

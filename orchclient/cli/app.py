@@ -146,7 +146,7 @@ def cli(ctx: click.Context, db: str | None, config_file: str | None, colour_: st
 
 def run(args: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
-    arguments = sys.argv[1:] if args is None else args
+    arguments = _as_meant(sys.argv[1:] if args is None else args)
     wants_json = "--json" in arguments
     try:
         code = cli.main(arguments, prog_name="orchclient", standalone_mode=False)
@@ -171,6 +171,14 @@ def run(args: list[str] | None = None) -> NoReturn:
         hint = "This is a bug in orchclient: please report it with the lines on stderr."
         code = _failed(wants_json, "unexpected", f"{type(error).__name__}: {error}", hint, ExitCode.ERROR)
     sys.exit(int(code or 0))
+
+
+def _as_meant(arguments: list[str]) -> list[str]:
+    """``help``, ``help status`` and ``version`` are what many type first."""
+    first, *rest = arguments or [""]
+    if first == "help":
+        return [*rest, "--help"]
+    return ["--version"] if arguments == ["version"] else arguments
 
 
 def _usage(error: click.ClickException) -> tuple[str, str]:

@@ -218,6 +218,8 @@ def _text(each: Listed, envelope: dict[str, Any], told: str | None, tried: list[
     for name, fate in each.fates.items():
         lines.append(f"{name}: {_fate_line(fate)}")
         lines += [_attempt_line(attempt) for attempt in tried if attempt.sink == name]
+        if fate.state == "dead":
+            lines.append(f"  Mend what it was refused for, then: orchclient retry {entry.id[:ID_SHOWN]} --to {name}")
     if not each.fates:
         lines.append("No destination gets it yet: it waits in the outbox.")
     return "\n".join(lines)

@@ -49,6 +49,18 @@ def table(
     return "\n".join(_line(line, widths, right, states) for line in lines)
 
 
+def fitting(headers: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[int]) -> list[int]:
+    """The columns that a table shows: all, or without the first of those that can be spared until the rest fits."""
+    lines = [list(map(printable, row)) for row in (headers, *rows)]
+    widths = [max(columns(line[n]) + 2 for line in lines) for n in range(len(headers))]
+    shown = list(range(len(headers)))
+    for each in spare:
+        if sum(widths[n] for n in shown) - 2 <= room():
+            break
+        shown.remove(each)
+    return shown
+
+
 def room() -> int:
     """How many columns there are."""
     return shutil.get_terminal_size((100, 24)).columns

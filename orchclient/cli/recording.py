@@ -16,7 +16,7 @@ from attrs import asdict
 from orchclient import recordings
 from orchclient.cli.choices import OneOf
 from orchclient.cli.duration import Since
-from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
+from orchclient.cli.opening import json_option, look_into, outbox_path, settings_of
 from orchclient.cli.output import emit, plural, written
 from orchclient.config import Settings
 from orchclient.core.errors import InvalidRecording, OutboxError
@@ -58,15 +58,15 @@ def export_command(
     if as_json and output is None:
         raise click.UsageError("--json tells of the file that --output names: on stdout is the recording itself", ctx)
     settings = settings_of(ctx)
-    station = open_existing(settings)
-    if station is None:
+    outbox = look_into(settings)
+    if outbox is None:
         raise OutboxError(f"there is nothing to export: no outbox yet at {outbox_path(settings)}")
     given = {"task": task, "agent": agent, "states": list(states)}
     selection = {name: value for name, value in given.items() if value}
     try:
         with _out(output) as file:
             header = recordings.export(
-                station,
+                outbox,
                 file,
                 settings.known_secrets().redactor,
                 SystemClock.now_us(),
@@ -75,7 +75,7 @@ def export_command(
                 selection=selection,
             )
     finally:
-        station.close(0)
+        outbox.close()
     if output is not None:
         emit({"ok": True, "file": str(output), **_told(header)}, _exported(header, output), as_json=as_json)
 

@@ -15,7 +15,7 @@ from orchclient import config
 from orchclient.cli.check import Thresholds, Trouble, set_aside, troubles
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import configured_names, json_option, look_into, outbox_path, settings_of
-from orchclient.cli.output import ExitCode, age, emit, number, plural, printable, size, table
+from orchclient.cli.output import ExitCode, age, emit, fitting, number, plural, printable, size, table
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
@@ -159,6 +159,11 @@ def _holder(sink: SinkReport) -> str:
     return printable(f"pid {holder.get('pid')} (agent {holder.get('agent')})")
 
 
+NUMBERS, STATE = (1, 2, 3, 4, 5), 6
+SPARE = (3, 5, 4)
+"""What a narrow terminal shows last: EXPIRED, OLDEST, DELIVERED."""
+
+
 def _destinations(report: OutboxReport) -> str:
     headers = ("DESTINATION", "PENDING", "DEAD", "EXPIRED", "DELIVERED", "OLDEST", "STATE", "NEXT TRY")
     rows = [
@@ -174,7 +179,10 @@ def _destinations(report: OutboxReport) -> str:
         )
         for sink in report.sinks
     ]
-    return table(headers, rows, right=(1, 2, 3, 4, 5), states=(6,))
+    shown = fitting(headers, rows, SPARE)
+    right, states = (tuple(shown.index(n) for n in kind if n in shown) for kind in (NUMBERS, (STATE,)))
+    lines = ([row[n] for n in shown] for row in (headers, *rows))
+    return table(next(lines), list(lines), right=right, states=states)
 
 
 def _next_try(sink: SinkReport) -> str:

@@ -136,6 +136,22 @@ def test_a_table_is_never_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatc
     assert columns(plain[1].split("dead")[0]) == plain[0].find("STATE")
 
 
+@pytest.mark.parametrize(("width", "left_out"), [(100, ""), (72, "EXPIRED"), (64, "OLDEST"), (52, "DELIVERED")])
+def test_a_narrow_status_shows_the_state_and_leaves_out_what_is_needed_least(
+    outbox_path: Path, width: int, left_out: str
+) -> None:
+    command = Inside(outbox_path, "http://127.0.0.1:1")
+    command("update", "t", "--flush=0")
+    text = command("status", COLUMNS=str(width)).out
+    head = next(line for line in text.splitlines() if line.startswith("DESTINATION"))
+    assert {"PENDING", "DEAD", "STATE"} <= set(head.split())
+    assert columns(head) <= width
+    assert {"EXPIRED", "OLDEST", "DELIVERED"} - set(head.split()) == {
+        "": set(), "EXPIRED": {"EXPIRED"}, "OLDEST": {"EXPIRED", "OLDEST"},
+        "DELIVERED": {"EXPIRED", "OLDEST", "DELIVERED"},
+    }[left_out]  # fmt: skip
+
+
 def test_what_an_agent_calls_a_task_steers_no_terminal(outbox_path: Path, make_client: MakeClient) -> None:
     make_client().update_task_status("任务-\u202ex", "testing", None, None, "\x1b]0;title\x07")
     for arguments in (("list",), ("status",), ("doctor",)):
@@ -180,6 +196,15 @@ def test_a_group_alone_shows_its_help_and_no_error(group: tuple[str, ...]) -> No
     ended = inside(*group)
     assert (ended.code, ended.out, ended.err.startswith("Usage: orchclient")) == (2, "", True)
     assert "\nCommands:" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("typed_words", "as_"),
+    [(("help",), ("--help",)), (("help", "flush"), ("flush", "--help")), (("version",), ("--version",))],
+)
+def test_what_many_type_first_is_understood(typed_words: tuple[str, ...], as_: tuple[str, ...]) -> None:
+    ended = inside(*typed_words)
+    assert (ended.code, ended.out) == (0, inside(*as_).out)
 
 
 # --- streams that are not there ---------------------------------------------------------------------------------------

@@ -137,7 +137,18 @@ def without_power() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="drops capabilities as Linux has them")
-@pytest.mark.parametrize("words", [("status",), ("status", "--check"), ("list",), ("show", "0")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("status", "--check"),
+        ("list",),
+        ("show", "0"),
+        ("answer",),
+        ("export",),
+        ("report", "t", "-o", "-"),
+    ],
+)
 def test_an_outbox_in_a_directory_that_cannot_be_written_can_be_looked_at(
     outbox_path: Path, words: tuple[str, ...]
 ) -> None:
