@@ -68,6 +68,16 @@ class TestFileSink(DirectSinkContract):
         return [json.loads(line)["id"] for line in self.path.read_text().splitlines()]
 
 
+def test_a_suite_without_its_destination_says_what_to_write() -> None:
+    class TestMine(DirectSinkContract):
+        pass
+
+    with pytest.raises(
+        NotImplementedError, match=r"TestMine needs a make_sink\(\) of its own: The destination under test"
+    ):
+        TestMine().test_what_is_delivered_has_arrived()
+
+
 # --- what the contract finds: one wrong destination for each check ---------------------------------------------------
 
 
