@@ -2,8 +2,9 @@
 
 A file at rest (no -wal, and as its mark says the last one left it) is read as it lies there, on a read-only file system
 too; if it has changed when the question is answered, the answer does not count. Beside a process that has the outbox
-open it is read as SQLite's readers do. Whatever else is met (a crash before, damage, an older schema, an error) is a
-case for those who open it whole, and is left to them: so is every question then.
+open it is read as SQLite's readers do. What a crash left where nothing can be written, as on a file system that has
+become read-only, is read in a copy elsewhere. Whatever else is met (a crash before, damage, an older schema, an error)
+is a case for those who open it whole, and is left to them: so is every question then.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from orchclient.outbox.past import mark_beside
 from orchclient.outbox.wal import wal_bytes
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from orchclient.outbox.outbox import Outbox
 
 T = TypeVar("T")
@@ -43,8 +46,9 @@ class Glance:
         self._whole: Outbox | None = None
         self._stands: tuple[int, ...] | None = None
         self._con: sqlite3.Connection | None = None
+        self._copy: TemporaryDirectory[str] | None = None
         self.path = str(files.inspected(path, allow_network=allow_network))
-        with suppress(sqlite3.Error, OutboxError):
+        with suppress(sqlite3.Error, OutboxError, OSError):
             self._con = self._opened()
         if self._con is None:
             self._open()
@@ -58,12 +62,30 @@ class Glance:
             con = sqlite3.connect(f"file:{quote(self.path)}?mode=ro&immutable=1", uri=True, isolation_level=None)
         elif _is_in_use(self.path):
             con = connect(self.path, read_only=True)
+        elif not os.access(os.path.dirname(self.path), os.W_OK):
+            con = connect(self._copied(), read_only=True)
         else:
             return None
         if is_current(con, self.path):
             return con
         con.close()
         return None
+
+    def _copied(self) -> str:
+        """A copy of the database with its -wal, where SQLite can recover it. Nobody has the files open."""
+        from shutil import copyfileobj
+        from tempfile import TemporaryDirectory
+
+        self._copy = TemporaryDirectory(prefix="orchclient-")  # mode 0700
+        copy = os.path.join(self._copy.name, "outbox.db")
+        for ending in ("", "-wal"):
+            with (
+                suppress(FileNotFoundError),
+                open(self.path + ending, "rb") as source,
+                open(copy + ending, "xb", opener=_private) as target,
+            ):
+                copyfileobj(source, target)
+        return copy
 
     def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Ask a question of one consistent state. Raises ``OutboxError``."""
@@ -92,12 +114,18 @@ class Glance:
         con, self._con = self._con, None
         if con is not None:
             con.close()
+        if self._copy is not None:
+            self._copy.cleanup()
 
     def close(self) -> None:
         """Close it."""
         self._let_go()
         if self._whole is not None:
             self._whole.close()
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_CLOEXEC, 0o600)
 
 
 def _at_rest(path: str) -> tuple[int, ...] | None:

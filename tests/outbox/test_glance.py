@@ -153,15 +153,35 @@ def test_an_outbox_in_a_directory_that_cannot_be_written_can_be_looked_at(
     outbox_path: Path, words: tuple[str, ...]
 ) -> None:
     filled(outbox_path, 1)
-    outbox_path.parent.chmod(0o500)
+    done = looked_where_nothing_can_be_written(outbox_path, words)
+    assert (done.stderr, "t" in done.stdout) == ("", True)
+
+
+def looked_where_nothing_can_be_written(path: Path, words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    before = listing(path.parent)
+    path.parent.chmod(0o500)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "orchclient", "--db", str(outbox_path), *words],
+        return subprocess.run(
+            [sys.executable, "-m", "orchclient", "--db", str(path), *words],
             preexec_fn=without_power,
             capture_output=True,
             text=True,
             timeout=60,
         )
     finally:
-        outbox_path.parent.chmod(0o700)
-    assert (done.stderr, "t" in done.stdout) == ("", True)
+        path.parent.chmod(0o700)
+        assert listing(path.parent) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops capabilities as Linux has them")
+@pytest.mark.parametrize("words", [("status",), ("export",)])
+def test_so_can_one_whose_process_was_killed_before(outbox_path: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    copy = left_by_a_crash(outbox_path, tmp_path / "crashed")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(elsewhere))
+        done = looked_where_nothing_can_be_written(copy, words)
+    assert done.stderr == ""
+    assert {"status": "1 event recorded", "export": '"status":"testing"'}[words[0]] in done.stdout
+    assert list(elsewhere.iterdir()) == []
