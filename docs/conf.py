@@ -17,7 +17,15 @@ author = "the authors of orchclient"
 copyright = "the authors, Apache License 2.0"  # noqa: A001  the name that Sphinx reads
 version = release = orchclient.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "command_examples", "schema_tables", "public_names"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx_click",
+    "command_examples",
+    "docstring_examples",
+    "schema_tables",
+    "public_names",
+]
 exclude_patterns = ["_ext", "examples"]
 root_doc = "index"
 smartquotes = False  # --help is typed with two hyphens, also in the middle of a sentence
