@@ -120,7 +120,7 @@ def _is_typed(text: str, line: str) -> bool:
 def complaint(words: list[str]) -> str | None:
     """What the command line would say of them, by name and flag; None for nothing."""
     command: click.Command = cli
-    for word in words:
+    for word in words if words[0] not in ("help", "version") else words[1:]:  # understood, and no commands
         if word.startswith("--"):
             if word.partition("=")[0] not in _flags(command):
                 return f"{command.name} has no {word}"
