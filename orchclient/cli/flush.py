@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from orchclient.cli.dry_run import Due, due
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import json_option, open_existing, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, number, plural, printable
-from orchclient.cli.remarks import has_onlooker, remark
+from orchclient.cli.remarks import can_rewrite, has_onlooker, remark
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
@@ -103,7 +104,7 @@ def _flushed(
     as_json: bool,
 ) -> int:
     with interruption() as interrupted:
-        watch = _Watch(interrupted, holders, is_shown=has_onlooker() and not as_json)
+        watch = _Watch(interrupted, holders, is_shown=has_onlooker() and can_rewrite(sys.stderr) and not as_json)
         report = station.flush(timeout, names, watch, task)
         watch.clear()
     code = ExitCode.INTERRUPTED if interrupted.is_set() else exit_code(report, station.report().recorded)
@@ -142,7 +143,7 @@ class _Watch:
         self._is_shown = is_shown
         pids = {holder.pid: holder for holder in holders.values() if holder.pid != os.getpid()}
         self._who = printable("".join(f", delivered by {_name(holder)}" for holder in pids.values()))
-        self._next_at = 0.0
+        self._next_at = 0.0  # until the first line is shown
 
     def __call__(self, progress: Progress) -> None:
         if self._interrupted.is_set():
@@ -154,7 +155,7 @@ class _Watch:
 
     def clear(self) -> None:
         """Take the line away."""
-        if self._is_shown:
+        if self._next_at:
             remark("\r\x1b[K", nl=False)
 
 

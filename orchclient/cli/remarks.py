@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TextIO
 
 import click
 
@@ -16,6 +18,11 @@ def remark(text: str, *, nl: bool = True) -> None:
 def has_onlooker() -> bool:
     """Whether a person looks at a terminal: then there is progress, and what follows is told."""
     return sys.stderr is not None and sys.stderr.isatty() and not _is_quiet()  # None: it was closed, as by 2>&-
+
+
+def can_rewrite(stream: TextIO | None) -> bool:
+    """Whether lines can be taken back: on a terminal that is not dumb."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _is_quiet() -> bool:

@@ -16,6 +16,7 @@ from orchclient.cli.check import Thresholds, Trouble, set_aside, troubles
 from orchclient.cli.duration import Duration
 from orchclient.cli.opening import configured_names, json_option, look_into, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, age, emit, fitting, number, plural, printable, size, table
+from orchclient.cli.remarks import can_rewrite
 from orchclient.core.timestamps import microseconds
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import is_held, lock_path
@@ -70,11 +71,11 @@ def _watched(settings: config.Settings, every_s: float) -> ExitCode:
     """Until somebody has enough. On a terminal each look takes the place of the one before."""
     try:
         while True:
-            if sys.stdout.isatty():
+            if can_rewrite(sys.stdout):
                 click.echo("\x1b[H\x1b[2J\x1b[3J", nl=False)
             click.echo(f"{datetime.now().astimezone():%H:%M:%S}, every {every_s:g} s\n")
             _looked(settings, None, as_json=False)
-            if not sys.stdout.isatty():
+            if not can_rewrite(sys.stdout):
                 click.echo("")
             time.sleep(every_s)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from orchclient.cli import status
 from orchclient.cli.app import _COMMANDS, cli
 from orchclient.cli.colour import STYLES, wanted
 from orchclient.cli.output import columns, cut, table
-from orchclient.testing.receiver import Receiver
+from orchclient.testing.receiver import Fault, Receiver
 from tests.cli.inside import Inside, inside
 from tests.conftest import MakeClient
 
@@ -324,6 +324,17 @@ def test_status_watches_until_somebody_has_enough(outbox_path: Path, monkeypatch
     assert (ended.code, ended.err, looks) == (130, "", [5, 5, 5])
     assert [int(n) for n in re.findall(r"(\d) events? recorded", ended.out)] == [1, 2]
     assert "No outbox yet" in ended.out
+
+
+@pytest.mark.parametrize(("term", "is_taken_back"), [("xterm", True), ("dumb", False)])
+def test_nothing_is_taken_back_on_a_dumb_terminal(
+    outbox_path: Path, receiver: Receiver, term: str, is_taken_back: bool
+) -> None:
+    command = Inside(outbox_path, receiver.url)
+    command("update", "t")
+    receiver.always(Fault.hang())  # so that it waits for what is under way
+    told = inside("flush", "--timeout", "1s", on_terminal=True, TERM=term, **command.environment)
+    assert (told.code, "\x1b[K" in told.err) == (3, is_taken_back)
 
 
 @pytest.mark.parametrize("other", ["--json", "--check"])
