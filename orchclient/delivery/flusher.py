@@ -75,6 +75,7 @@ class Flusher:
         self._starting = threading.Lock()
         self._turn = threading.Condition()
         self._has_turned = False
+        self._awaited = threading.Event()  # somebody waits for a turn
 
     @property
     def is_leading(self) -> bool:
@@ -119,6 +120,7 @@ class Flusher:
 
             settings = self._settings
             every_s = settings.heartbeat_s
+            self._awaited = threading.Event()  # it was set for good when the threads before were stopped
             self._runners = tuple(self._runner(sink) for sink in self._sinks.values())
             self._housekeeper = Housekeeper(
                 self._outbox,
@@ -175,6 +177,7 @@ class Flusher:
             agent=self._settings.agent,
             deadline_s=self._settings.deadline_s,
             turned=self._announce_turn,
+            awaited=self._awaited,
             redact=self._settings.redact,
             announce=self._announcer.announce if self._announcer.is_needed else None,
         )
@@ -186,7 +189,7 @@ class Flusher:
         if self._housekeeper is not None:
             self._housekeeper.forget_inherited()
         self._runners, self._housekeeper, self.is_running = (), None, False
-        self._starting, self._turn = threading.Lock(), threading.Condition()
+        self._starting, self._turn, self._awaited = threading.Lock(), threading.Condition(), threading.Event()
         self._announcer.forget_inherited()
         self._listener.forget_inherited()
 
@@ -219,9 +222,13 @@ class Flusher:
 
     def wait_for_turn(self, seconds: float) -> None:
         """Wait until a runner of this process finished a turn since the last call, at most so long."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._has_turned, seconds)
-            self._has_turned = False
+        self._awaited.set()
+        try:
+            with self._turn:
+                self._turn.wait_for(lambda: self._has_turned, seconds)
+                self._has_turned = False
+        finally:
+            self._awaited.clear()  # another thread that waits sets it again at its next look
 
     def wait_for_inboxes(self, seconds: float) -> None:
         """Wait until the answers that wait at the receivers are here, or are known not to come now; at most so long."""
@@ -252,6 +259,7 @@ class Flusher:
         self._runners, self._housekeeper, self.is_running = (), None, False
 
     def _ask_to_stop(self) -> None:
+        self._awaited.set()
         for runner in self._runners:
             runner.ask_to_stop()
         if self._housekeeper is not None:

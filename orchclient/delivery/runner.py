@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from orchclient.core.errors import OutboxError
-from orchclient.core.pacing import rest_s
+from orchclient.core.pacing import share_of
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.election import Election, lock_path
 from orchclient.delivery.waker import Waker, rest_for_ever
@@ -48,6 +48,7 @@ class Runner:
         agent: str,
         deadline_s: float,
         turned: Callable[[], None],
+        awaited: threading.Event,
         redact: Redact,
         announce: Announce | None = None,
     ) -> None:
@@ -71,6 +72,8 @@ class Runner:
         self._stands_by = False
         self._has_turned = False
         self._thread: threading.Thread | None = None
+        self._behind = 0
+        self._awaited = awaited  # set while somebody waits for a flush: then there is no rest
         self._turned = turned  # told after the first turn, and when there is nothing more to do for now
         self._redact = redact
         self._announce = announce
@@ -173,12 +176,20 @@ class Runner:
                 began_s = time.thread_time()
                 wait_s = self._step_safely()
                 if wait_s == 0.0 and self.waker.is_woken:  # more to deliver, and the agent recorded meanwhile
-                    self._stopping.wait(rest_s(time.thread_time() - began_s))
+                    self._rest(time.thread_time() - began_s)
                 self.waker.sleep(wait_s)
         finally:
             self._step_down()
         if self._is_forgotten:
             rest_for_ever()
+
+    def _rest(self, computed_s: float) -> None:
+        worker = self._worker
+        if worker is None:
+            return
+        before, self._behind = self._behind, max(self._outbox.newest_seq - worker.reached_seq, 0)
+        share = share_of(is_full=worker.is_full, behind=self._behind, behind_before=before)
+        self._awaited.wait(share.rest_s(computed_s))
 
     def _step_safely(self) -> float | None:
         try:

@@ -100,6 +100,8 @@ class Worker:
     failures: int = 0
     state: SinkState = SinkState.DELIVERING
     is_stale: bool = False
+    reached_seq: int = 0  # the last place of the last turn
+    is_full: bool = False  # its batch had as many events as one may have
     _not_before: float = 0.0  # monotonic seconds
     _greeted: bool = False
     _ahead: ReadAhead | None = None
@@ -163,6 +165,7 @@ class Worker:
             return self._next_lane_s()
         if selection and (self._greeted or not selection.to_send):
             self._served_lane = selection.lane is not None
+            self.reached_seq, self.is_full = selection.last_seq, len(selection.to_send) == self.limit.events
             self._settle(self._attempt(selection))
         return max(self._not_before - self.clock.monotonic(), 0.0)
 

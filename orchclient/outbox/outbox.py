@@ -88,6 +88,11 @@ class Outbox:
         return self._store.path
 
     @property
+    def newest_seq(self) -> int:
+        """The place of the newest event that this process knows of; no question to the file."""
+        return self._known.last_seq
+
+    @property
     def generation(self) -> int:
         """Rises whenever the files are opened anew: they may be others, with other places."""
         return self._store.generation

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchclient import OrchestratorClient
-from orchclient.core.pacing import rest_s
+from orchclient.core.pacing import A_BATCH, A_FEW, Share, share_of
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import Election, is_held, lock_path
 from orchclient.delivery.housekeeper import Housekeeper
@@ -308,21 +310,64 @@ def test_a_flush_by_hand_is_heard_by_a_process_that_has_only_just_begun_to_deliv
 def test_a_backlog_leaves_beside_an_agent_that_records_and_rests_between_its_batches(
     make_client: MakeClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rests: list[float] = []
+    rests: list[bool] = []
     client = make_client(mode="offline")
     with client.transaction():
         for percent in range(2000):
             client.update_task_status("t", "testing", None, percent % 100)
     client.close()
-    monkeypatch.setattr("orchclient.delivery.runner.rest_s", lambda computed_s: rests.append(computed_s) or 0.0)
+    monkeypatch.setattr(
+        "orchclient.delivery.runner.share_of", lambda *, is_full, **_: rests.append(is_full) or Share(0.0, 0.0)
+    )
     client = make_client(url=receiver.url)
     while len(receiver.events) < 1500:
         client.update_task_status("t", "testing", None, 1)
     assert client.flush(60)
-    assert rests
-    assert all(computed_s >= 0 for computed_s in rests)
+    assert True in rests
+
+
+def test_a_flush_that_somebody_waits_for_does_not_rest_beside_an_agent_that_records(
+    make_client: MakeClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchclient.delivery.runner.share_of", lambda **_: Share(math.inf, 3600.0))
+    client = make_client(mode="offline")
+    with client.transaction():
+        for percent in range(3000):
+            client.update_task_status("t", "testing", None, percent % 100)
+    client.close()
+    client, over = make_client(url=receiver.url), threading.Event()
+
+    def record() -> None:
+        while not over.is_set():
+            client.update_task_status("t", "testing", None, 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        recording = pool.submit(record)
+        assert receiver.wait_for(500, 20)  # the first batch is there, and now it rests
+        try:
+            client.flush(20)
+        finally:
+            over.set()
+        recording.result(20)
+    assert len(receiver.events) >= 3000
 
 
 @pytest.mark.parametrize(("computed_s", "rest"), [(0.0, 0.0), (0.001, 0.008), (5.0, 0.02), (-1.0, 0.0)])
 def test_the_rest_is_many_times_what_was_computed_and_bounded(computed_s: float, rest: float) -> None:
-    assert rest_s(computed_s) == rest
+    assert A_FEW.rest_s(computed_s) == rest
+
+
+@pytest.mark.parametrize(
+    ("is_full", "behind", "before", "share"),
+    [
+        (False, 10, 0, A_FEW),
+        (True, 600, 0, A_BATCH),
+        (True, 100_000, 100_400, A_BATCH),  # an outage is over, and the backlog shrinks
+        (True, 30_000, 29_000, A_FEW),  # the agent records faster than it is delivered
+        (False, 30_000, 29_000, A_FEW),
+    ],
+)
+def test_a_backlog_rests_for_long_unless_it_grows_and_grows(
+    is_full: bool, behind: int, before: int, share: Share
+) -> None:
+    assert share_of(is_full=is_full, behind=behind, behind_before=before) == share
