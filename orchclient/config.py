@@ -59,6 +59,7 @@ class Settings:
     redact_keys: tuple[str, ...] = ()
     discord_webhook_url: Secret | None = field(default=None, repr=False)
     slack_webhook_url: Secret | None = field(default=None, repr=False)
+    signing_secret: Secret | None = field(default=None, repr=False)  # one whsec_ secret, or several
     webhook_url: Secret | None = field(default=None, repr=False)
     webhook_secret: Secret | None = field(default=None, repr=False)  # one whsec_ secret, or several
     database_url: Secret | None = field(default=None, repr=False)
@@ -89,7 +90,8 @@ class Settings:
         urls = (text for hook in hooks if hook for text in secrets_in(hook.reveal()))
         addresses = (self.database_url, self.nats_url)
         address = [text for each in addresses if each for text in credentials_in_all(each.reveal())]
-        signing = self.webhook_secret.reveal().replace(",", " ").split() if self.webhook_secret else ()
+        pairs = (self.webhook_secret, self.signing_secret)
+        signing = [word for each in pairs if each for word in each.reveal().replace(",", " ").split()]
         return KnownSecrets((*token, *proxy, *urls, *address, *signing), self.redact_keys)
 
 
@@ -241,6 +243,7 @@ _SETTINGS: dict[str, _Setting] = {
     "redact_keys": _Setting(_names, "names separated by commas", is_list=True),
     "discord_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
     "slack_webhook_url": _Setting(_token, "the URL of a webhook", in_files=False),
+    "signing_secret": _Setting(_token, "whsec_ and base64", in_files=False),
     "webhook_url": _Setting(_token, "a URL such as https://example.com/hook", in_files=False),
     "webhook_secret": _Setting(_token, "whsec_ and base64", in_files=False),
     "database_url": _Setting(_token, "a path or postgresql://user@host/name", in_files=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchclient import config
@@ -58,9 +58,19 @@ def _orchestrator_of(settings: config.Settings, secrets: KnownSecrets) -> AnySin
     from orchclient.sinks.orchestrator import OrchestratorSink
 
     assert settings.url is not None
-    sink = OrchestratorSink(settings.url, settings.token_now, secrets=secrets)
+    text = settings.signing_secret.reveal() if settings.signing_secret else ""
+    signing = _secrets_in("signing_secret (ORCHCLIENT_SIGNING_SECRET)", text)
+    sink = OrchestratorSink(settings.url, settings.token_now, secrets=secrets, signing=signing)
     sink.greeting()  # asks for the token: an unusable one is told at construction, and no event may quote it
     return sink
+
+
+def _secrets_in(setting: str, text: str) -> Sequence[Secret]:
+    if not text:
+        return ()  # and nothing more is imported
+    from orchclient.sinks.webhook import checked_secrets
+
+    return checked_secrets(setting, text)
 
 
 def _webhook_of(settings: config.Settings, secrets: KnownSecrets) -> AnySink:
@@ -81,12 +91,16 @@ def _orchestrator(name: str, options: Options, secrets: KnownSecrets) -> AnySink
     from orchclient.sinks.orchestrator import OrchestratorSink, checked_url
 
     where = f"[sinks.{name}]"
-    refuse_unknown(where, options, ("url", "token"))
+    refuse_unknown(where, options, ("url", "token", "secret"))
     url, token = options.get("url"), options.get("token")
     if not isinstance(url, str):
         raise ConfigError(f"{where}: url is missing, such as https://orchestrator.example")
     return OrchestratorSink(
-        checked_url(f"{where} url", url), lambda: token.reveal() if token else None, name=name, secrets=secrets
+        checked_url(f"{where} url", url),
+        lambda: token.reveal() if token else None,
+        name=name,
+        secrets=secrets,
+        signing=_secrets_in(f"{where} secret", options["secret"].reveal()) if "secret" in options else (),
     )
 
 

@@ -21,7 +21,7 @@ from orchclient.core.secret import Secret
 from orchclient.origins import DEFAULT, PREFIX, nearest, variable_of
 
 HIDDEN = "(hidden)"
-_OF_SERVE = ("DB", "HOST", "PORT", "TRUSTED_HOST", "TRUSTED_PROXY", "RETENTION", "LOG")
+_OF_SERVE = ("DB", "HOST", "PORT", "TRUSTED_HOST", "TRUSTED_PROXY", "RETENTION", "LOG", "SIGNING_SECRET")
 _OTHERS = ("CONFIG", "COMPLETE", *(f"SERVE_{name}" for name in _OF_SERVE))
 """Names behind the prefix that are no settings of a client."""
 

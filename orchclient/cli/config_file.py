@@ -27,6 +27,7 @@ SPOKEN: dict[str, str] = {
     "redact_keys": "More names of keys whose values are secrets.",
     "discord_webhook_url": "People are told on Discord. Never in this file: ORCHCLIENT_DISCORD_WEBHOOK_URL.",
     "slack_webhook_url": "People are told on Slack. Never in this file: ORCHCLIENT_SLACK_WEBHOOK_URL.",
+    "signing_secret": "Signs what goes to the orchestrator. Never in this file: ORCHCLIENT_SIGNING_SECRET.",
     "webhook_url": "A signed webhook. Never in this file: ORCHCLIENT_WEBHOOK_URL.",
     "webhook_secret": "Its whsec_ secret. Never in this file: ORCHCLIENT_WEBHOOK_SECRET.",
     "database_url": "The orchestrator's tables, without a server. Never in this file: ORCHCLIENT_DATABASE_URL.",

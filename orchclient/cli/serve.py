@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -15,12 +16,15 @@ from orchclient.cli.opening import json_option
 from orchclient.cli.output import ExitCode, emit, plural, table
 from orchclient.cli.remarks import remark
 from orchclient.core.errors import ConfigError
+from orchclient.core.signing import keys_of
 from orchclient.core.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from orchclient.server.orchestrator import Orchestrator
 
 _DB_VARIABLE = "ORCHCLIENT_SERVE_DB"
+_SIGNING_VARIABLE = "ORCHCLIENT_SERVE_SIGNING_SECRET"
+"""Never a flag: a secret."""
 
 
 @click.group("serve", invoke_without_command=True)
@@ -105,7 +109,14 @@ def serve_command(
         raise ConfigError("--retention must be 30d at least: an agent may come back so late with what it sent already")
     logs.configure("json" if log_form == "json" else "text")
     orchestrator = _opened(db)
-    listening = serving.Listening(host, port, trusted_hosts, retention_s=retention, trusted_proxies=trusted_proxies)
+    listening = serving.Listening(
+        host,
+        port,
+        trusted_hosts,
+        retention_s=retention,
+        trusted_proxies=trusted_proxies,
+        signing=keys_of(_SIGNING_VARIABLE, os.environ.get(_SIGNING_VARIABLE, "")),
+    )
     try:
         server = serving.Server(orchestrator, listening)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -43,6 +43,7 @@ def create_app(
     limits: Limits | None = None,
     trusted_hosts: Sequence[str] = (),
     trusted_proxies: Sequence[str] = (),
+    signing: Sequence[bytes] = (),
     blueprints: Sequence[Blueprint] = (),
     has_page: bool = True,
 ) -> Flask:
@@ -50,7 +51,8 @@ def create_app(
 
     Without any token in its database it lets everybody in, and should listen on loopback only (``serve`` sees to that).
     ``trusted_hosts`` are the names by which it is reached beside loopback, ``trusted_proxies`` the addresses of those
-    whose X-Forwarded-For tells where somebody comes from. ``blueprints`` are further parts;
+    whose X-Forwarded-For tells where somebody comes from. With ``signing`` keys agents must sign what they send (see
+    ``core.signing``). ``blueprints`` are further parts;
     ``has_page`` is False for an application with pages of its own.
 
     Raises ``ConfigError`` for a proxy that is no address.
@@ -58,7 +60,7 @@ def create_app(
     app = Flask("orchclient.server", static_folder=None)
     limits = limits or Limits()
     app.config.update(ORCH_LIMITS=limits, MAX_CONTENT_LENGTH=limits.max_bytes + 1024)
-    app.config.update(ORCH_PROXIES=calling.checked_proxies(trusted_proxies))
+    app.config.update(ORCH_PROXIES=calling.checked_proxies(trusted_proxies), ORCH_SIGNING=tuple(signing))
     app.extensions["orchclient"] = served
     app.extensions["orchclient-counters"] = metrics.Counters()
     app.extensions["orchclient-guesses"] = Guesses()

@@ -36,6 +36,7 @@ class Listening:
     limits: Limits = field(factory=Limits)
     retention_s: float | None = None
     trusted_proxies: Sequence[str] = ()
+    signing: Sequence[bytes] = field(default=(), repr=False)
 
 
 class Server:
@@ -57,6 +58,7 @@ class Server:
             limits=self._listening.limits,
             trusted_hosts=(self._listening.host, *self._listening.trusted_hosts),
             trusted_proxies=self._listening.trusted_proxies,
+            signing=self._listening.signing,
             blueprints=blueprints,
         )
         self._map: dict[int, Any] = {}

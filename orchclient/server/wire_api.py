@@ -7,6 +7,7 @@ from typing import Final
 
 from flask import Blueprint, Response, current_app, request
 
+from orchclient.core import signing
 from orchclient.core.jsontext import encode
 from orchclient.server import shapes
 from orchclient.server.calling import agent, orchestrator
@@ -21,6 +22,19 @@ _SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?\Z")
 _SOURCE: Final = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _REPLY_ROOM: Final = 65_000  # a reply of more than 64 KiB counts as none
 _LEAST_DETAIL: Final = 20
+
+
+@wire.before_request
+def check_signature() -> None:
+    """Before anything is inflated or read; only with a signing secret."""
+    keys = current_app.config["ORCH_SIGNING"]
+    if not keys or request.method != "POST":
+        return
+    given = request.headers
+    now_s = orchestrator().now_us() / 1e6
+    trouble = signing.trouble_with(keys, lambda name: given.get(name, ""), request.get_data(), now_s)
+    if trouble:
+        raise Refused(401, f"{trouble}: this orchestrator takes requests that are signed with its secret only")
 
 
 @wire.post("/events")

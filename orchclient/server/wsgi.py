@@ -15,11 +15,13 @@ from typing import Final
 from flask import Flask
 
 from orchclient.core.errors import ConfigError
+from orchclient.core.signing import keys_of
 from orchclient.server import access, logs
 from orchclient.server.app import create_app
 from orchclient.server.keeping import Keeper
 from orchclient.server.orchestrator import Orchestrator
 
+SIGNING_VARIABLE: Final = "ORCHCLIENT_SERVE_SIGNING_SECRET"
 _DAY_S: Final = 86_400
 
 
@@ -36,6 +38,7 @@ def application(environ: Mapping[str, str] | None = None) -> Flask:
     orchestrator = Orchestrator.open(db)
     try:
         _refuse_open_doors(orchestrator)
+        signing = keys_of(SIGNING_VARIABLE, given.get(SIGNING_VARIABLE, ""))
         keeper = Keeper(orchestrator, _retention_s(given.get("ORCHCLIENT_SERVE_RETENTION", "90d")))
     except BaseException:
         orchestrator.close()
@@ -47,6 +50,7 @@ def application(environ: Mapping[str, str] | None = None) -> Flask:
         orchestrator,
         trusted_hosts=_words(given, "ORCHCLIENT_SERVE_TRUSTED_HOST"),
         trusted_proxies=_words(given, "ORCHCLIENT_SERVE_TRUSTED_PROXY"),
+        signing=signing,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,7 +17,8 @@ from orchclient.core.errors import ConfigError
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.limits import BATCH_BYTES, BATCH_EVENTS
 from orchclient.core.policy import Action, Verdict, decide, printable
-from orchclient.core.secret import KnownSecrets
+from orchclient.core.secret import KnownSecrets, Secret
+from orchclient.core.signing import batch_id, keys_of, signed
 from orchclient.sinks.orchestrator_inbox import OrchestratorInbox
 from orchclient.sinks.secretive import Secretive
 
@@ -52,7 +54,10 @@ def checked_url(setting: str, url: str) -> str:
 
 
 class OrchestratorSink(Secretive):
-    """Delivers to ``{url}/v1/events``. ``token`` is asked for at every request, so it may be renewed."""
+    """Delivers to ``{url}/v1/events``. ``token`` is asked for at every request, so it may be renewed.
+
+    With ``signing`` secrets each request that has a body is signed, on top of the token.
+    """
 
     kind = "orchestrator"
     holds = "where its token comes from"
@@ -66,6 +71,8 @@ class OrchestratorSink(Secretive):
         *,
         name: str = "orchestrator",
         secrets: KnownSecrets | None = None,
+        signing: Sequence[Secret] = (),
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.target = sha256(url.encode()).hexdigest()[:12]
@@ -74,7 +81,9 @@ class OrchestratorSink(Secretive):
         self._secrets = secrets or KnownSecrets()  # an answer may repeat the token
         self._limit = BatchLimit()
         self._takes_gzip = False
-        self.inbox = OrchestratorInbox(url, self._headers, self._secrets.redact_text)
+        self._keys = [key for secret in signing for key in keys_of("signing_secret", secret.reveal())]
+        self._now_s = now_s
+        self.inbox = OrchestratorInbox(url, self._headers, self._secrets.redact_text, self._signed)
 
     def greeting(self) -> HttpRequest:
         """``GET /v1/capabilities``."""
@@ -120,11 +129,15 @@ class OrchestratorSink(Secretive):
         if self._takes_gzip and len(body) > COMPRESS_ABOVE:
             headers["Content-Encoding"] = "gzip"
             body = _gzip(body)
-        return HttpRequest("POST", f"{self._url}/v1/events", headers, body)
+        return HttpRequest("POST", f"{self._url}/v1/events", headers | self._signed(body), body)
 
     def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
         """As the decision table says."""
         return decide(outcome, batch.ids, now_us, self._secrets.redact_text)
+
+    def _signed(self, body: bytes) -> dict[str, str]:
+        """What goes with a request that has a body, as it is sent; nothing without a signing secret."""
+        return signed(self._keys, batch_id(body), int(self._now_s()), body) if self._keys else {}
 
     def _headers(self) -> dict[str, str]:
         token = self._token()

@@ -20,8 +20,15 @@ class OrchestratorInbox:
     Called by one thread, which is not the one that delivers: so it asks for the capabilities itself.
     """
 
-    def __init__(self, url: str, headers: Callable[[], dict[str, str]], redact: Redact) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Callable[[], dict[str, str]],
+        redact: Redact,
+        signed: Callable[[bytes], dict[str, str]] = lambda body: {},
+    ) -> None:
         self._url = url
+        self._signed = signed
         self._headers = headers
         self._redact = redact
         self.longest_wait_s = LONG_POLL_S
@@ -56,7 +63,7 @@ class OrchestratorInbox:
         """``POST /v1/inbox/ack``: everything up to the cursor is stored."""
         body = json.dumps({"source": f"urn:uuid:{source}", "cursor": cursor}, separators=(",", ":")).encode()
         headers = self._headers() | {"Content-Type": "application/json"}
-        return HttpRequest("POST", f"{self._url}/v1/inbox/ack", headers, body)
+        return HttpRequest("POST", f"{self._url}/v1/inbox/ack", headers | self._signed(body), body)
 
     def acknowledged(self, outcome: HttpOutcome, now_us: int) -> Heard:
         """What the answer to an acknowledgement means. Its body is not read."""

@@ -7,53 +7,31 @@ attempts, ``webhook-timestamp`` and ``webhook-signature`` are new with each; the
 
 from __future__ import annotations
 
-import binascii
-import hmac
 import json
 import time
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Final
 
 from orchclient.core.batch import Batch
 from orchclient.core.batching import BatchLimit
-from orchclient.core.errors import ConfigError
 from orchclient.core.event_message import message_of
 from orchclient.core.events import NotificationPriority
 from orchclient.core.http import HttpOutcome, HttpReply, HttpRequest
 from orchclient.core.message import PREFIX, PRIORITIES
 from orchclient.core.policy import Verdict, all_delivered, decide
 from orchclient.core.secret import KnownSecrets, Secret
+from orchclient.core.signing import keys_of, signed
 from orchclient.sinks.address import must_be_public, target_of
 from orchclient.sinks.secretive import Secretive
 
 THIN_ABOVE: Final = 20_000
 THIN_SCHEMA: Final = "https://orchclient.dev/schemas/thin.v1.json"
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105
-SECRET_BYTES: Final = range(24, 65)
 
 
 def checked_secrets(setting: str, text: str) -> tuple[Secret, ...]:
     """One or several ``whsec_`` secrets, separated by commas or white space. Raises ``ConfigError``."""
-    secrets = tuple(Secret(word) for word in text.replace(",", " ").split())
-    for secret in secrets:
-        _key(setting, secret)
-    return secrets
-
-
-def _key(setting: str, secret: Secret) -> bytes:
-    form = f"expected {SECRET_PREFIX} and the base64 of 24 to 64 random bytes"
-    encoded = secret.reveal().removeprefix(SECRET_PREFIX)
-    if encoded == secret.reveal():
-        raise ConfigError(f"{setting} is not usable: {form}")
-    try:
-        key = b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise ConfigError(f"{setting} is not usable: {form}") from None
-    if len(key) not in SECRET_BYTES:
-        raise ConfigError(f"{setting} has {len(key)} bytes: {form}")
-    return key
+    keys_of(setting, text)
+    return tuple(Secret(word) for word in text.replace(",", " ").split())
 
 
 class WebhookSink(Secretive):
@@ -83,7 +61,7 @@ class WebhookSink(Secretive):
         self.name = name
         self.target = target_of(url.reveal())
         self._url = url
-        self._keys = [_key("secret", secret) for secret in signing]
+        self._keys = [key for secret in signing for key in keys_of("secret", secret.reveal())]
         self._types = frozenset(type_.removeprefix(PREFIX) for type_ in types)
         self._least = PRIORITIES.index(least)
         self._public_url = public_url
@@ -116,24 +94,14 @@ class WebhookSink(Secretive):
         if len(body) > THIN_ABOVE:
             body = json.dumps(thin(batch.events[0], len(body), self._public_url), ensure_ascii=False).encode()
         headers = {"Content-Type": "application/cloudevents+json; charset=utf-8", "Accept": "*/*"}
-        signed = headers | signature(self._keys, batch.ids[0], int(self._now_s()), body)
-        return HttpRequest("POST", self._url.reveal(), signed, body, self._is_public)
+        headers |= signed(self._keys, batch.ids[0], int(self._now_s()), body)
+        return HttpRequest("POST", self._url.reveal(), headers, body, self._is_public)
 
     def decide(self, batch: Batch, outcome: HttpOutcome, now_us: int) -> Verdict:
         """Any 2xx means that it has arrived, whatever stands in the answer; else as for every destination."""
         if isinstance(outcome, HttpReply) and outcome.status // 100 == 2:
             return all_delivered(batch.ids)
         return decide(outcome, batch.ids, now_us, self._secrets.redact_text)
-
-
-def signature(keys: Sequence[bytes], id_: str, at_s: int, body: bytes) -> dict[str, str]:
-    """The headers of Standard Webhooks; without a signature when there is no key."""
-    headers = {"webhook-id": id_, "webhook-timestamp": str(at_s)}
-    if not keys:
-        return headers
-    signed = f"{id_}.{at_s}.".encode() + body
-    signatures = (b64encode(hmac.new(key, signed, sha256).digest()).decode() for key in keys)
-    return headers | {"webhook-signature": " ".join(f"v1,{text}" for text in signatures)}
 
 
 def thin(event: Mapping[str, Any], size: int, public_url: str = "") -> dict[str, Any]:
