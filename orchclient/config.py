@@ -145,15 +145,18 @@ def _boolean(text: str) -> bool:
     raise ValueError(text)
 
 
+LONGEST_S = 100 * 365 * 86_400.0
+"""A longer duration is a mistake; and from some length on no instant before or behind it could be written."""
+
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(text: str) -> float:
     """A duration such as ``90``, ``90s``, ``15m``, ``2h`` or ``30d`` in seconds; raises ``ValueError``."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", text)
-    if not match:
+    if not match or (value := float(match[1]) * _UNITS[match[2]]) > LONGEST_S:
         raise ValueError(text)
-    return float(match[1]) * _UNITS[match[2]]
+    return value
 
 
 def _schedule(text: str) -> Schedule:

@@ -179,6 +179,10 @@ def _check_place(number: int, place: int, first: int, header: Header) -> None:
 def _value(number: int, line: bytes) -> Any:
     if not line:
         raise InvalidRecording(number, "the file is empty. Write a recording: orchclient export")
+    if line.startswith(b"SQLite format 3"):
+        raise InvalidRecording(
+            number, "this is an outbox itself. Write a recording of it: orchclient --db FILE export -o NEW"
+        )
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:

@@ -39,6 +39,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ({"ORCHCLIENT_MAX_EVENT_BYTES": "2000000"}, {}, "1024 to 1048576"),
         ({}, {"max_event_bytes": 5}, "max_event_bytes"),
         ({}, {"retenton": 5}, "did you mean retention?"),
+        ({"ORCHCLIENT_RETENTION": "99999999999d"}, {}, "ORCHCLIENT_RETENTION is not usable"),
         ({}, {"durability": "half"}, "durability"),
         ({"ORCHCLIENT_TOKEN": "a", "ORCHCLIENT_TOKEN_FILE": "/b"}, {}, "both token and token_file"),
         ({"ORCHCLIENT_TOKEN_FILE": "/nowhere/token"}, {}, "/nowhere/token cannot be read"),

@@ -123,7 +123,7 @@ def _asked(con: sqlite3.Connection, request: Request) -> Asked:
 
 
 def _chosen(station: Station, prefix: str) -> Asked:
-    found = station.query(lambda con: [_asked(con, each) for each in requests.beginning(con, prefix)])
+    found = station.query(lambda con: [_asked(con, each) for each in requests.beginning(con, prefix.lower())])
     if len(found) > 1:
         raise OutboxError(
             f"{printable(prefix)} begins several requests: {', '.join(each.request.id for each in found)}"

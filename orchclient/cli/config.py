@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from orchclient.core.errors import ConfigError, OrchClientError
 from orchclient.core.redaction import Redactor
 from orchclient.core.schedule import Schedule
 from orchclient.core.secret import Secret
-from orchclient.origins import DEFAULT, PREFIX, nearest, variable_of
+from orchclient.origins import DEFAULT, PREFIX, variable_of
 
 HIDDEN = "(hidden)"
 _OF_SERVE = ("DB", "HOST", "PORT", "TRUSTED_HOST", "TRUSTED_PROXY", "RETENTION", "LOG", "SIGNING_SECRET")
@@ -134,7 +135,13 @@ def strangers(settings: config.Settings, environ: Mapping[str, str]) -> list[dic
     known = {variable_of(name): None for name in config.names()} | dict.fromkeys(PREFIX + each for each in _OTHERS)
     named = {value for table_ in settings.sinks.values() for option, value in table_.items() if option.endswith("_env")}
     found = sorted(name for name in environ if name.startswith(PREFIX) and name not in known and name not in named)
-    return [{"name": name, "hint": nearest(name, known)} for name in found]
+    return [{"name": name, "hint": _hint(name, list(known))} for name in found]
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """By what stands behind the prefix: with it all of them are alike."""
+    near = get_close_matches(name.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], 1)
+    return f"did you mean {PREFIX}{near[0]}?" if near else "orchclient config show names those there are"
 
 
 def _files(ctx: click.Context) -> list[Path]:

@@ -28,7 +28,7 @@ class Duration(click.ParamType[float]):
 
 def _takes_attached(param: click.Parameter | None) -> bool:
     """Whether a duration may be left out, so that what follows was taken for one."""
-    return isinstance(param, click.Option) and bool(param.flag_value)
+    return isinstance(param, click.Option) and isinstance(param.flag_value, str)
 
 
 class Since(click.ParamType[int]):
@@ -40,7 +40,7 @@ class Since(click.ParamType[int]):
         """Text as an instant; a time without a zone is one of this machine's."""
         text = str(value)
         try:
-            return SystemClock.now_us() - int(config.seconds(text) * 1e6)
+            return max(SystemClock.now_us() - int(config.seconds(text) * 1e6), 0)
         except ValueError:
             pass
         try:

@@ -122,7 +122,7 @@ def _looked_up(ctx: click.Context, ask: Callable[[Glance], T], missing: str) -> 
 
 
 def _question(outbox: Glance, prefix: str) -> Request:
-    found = outbox.query(lambda con: requests.beginning(con, prefix))
+    found = outbox.query(lambda con: requests.beginning(con, prefix.lower()))
     if len(found) > 1:
         raise OutboxError(f"{printable(prefix)} begins several requests: {', '.join(each.id for each in found)}")
     if not found:

@@ -57,6 +57,8 @@ def test_secrets_are_never_shown(file: Path, tmp_path: Path) -> None:
 def test_a_variable_with_a_typing_error_is_named() -> None:
     ended = inside("config", ORCHCLIENT_TOKNE="x", ORCHCLIENT_SERVE_PORT="1", ORCHCLIENT_SERVE_LOG="json")
     assert "ORCHCLIENT_TOKNE is no setting: did you mean ORCHCLIENT_TOKEN?" in ended.out
+    other = inside("config", ORCHCLIENT_FLUSH_INTERVAL="2s").out  # like others by its prefix only
+    assert "ORCHCLIENT_FLUSH_INTERVAL is no setting: orchclient config show names" in other
     assert "SERVE" not in ended.out
 
 

@@ -175,6 +175,8 @@ def test_what_an_agent_calls_a_task_steers_no_terminal(outbox_path: Path, make_c
         (("flush", "-q"), "As in: orchclient -q flush"),
         (("serve", "token", "--color", "never"), "As in: orchclient --color always serve token"),
         (("-q", "-v", "status"), "either --quiet or --verbose"),
+        (("list", "--since", "99999999999d"), "neither a duration"),
+        (("prune", "--older-than", "99999999999d"), "not a duration such as 90, 90s, 15m, 2h or 7d\n"),
     ],
 )
 def test_a_typing_error_is_answered_with_what_was_probably_meant(

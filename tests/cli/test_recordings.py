@@ -311,6 +311,14 @@ def test_a_line_that_is_wrong_is_named_and_nothing_is_taken_in(
     assert not Path(carrier.environment["ORCHCLIENT_DB"]).exists()
 
 
+def test_an_outbox_in_the_place_of_a_recording_is_told_as_that(
+    here: Inside, outbox_path: Path, carrier: Inside
+) -> None:
+    here("prune")
+    ended = carrier("import", str(outbox_path))
+    assert (ended.code, "this is an outbox itself" in ended.err) == (1, True)
+
+
 def test_the_ledger_of_the_carrier_itemises_what_it_never_had(
     host: OrchestratorClient, carrier: Inside, carried: Path
 ) -> None:
