@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchclient import OrchestratorClient, aio
 from orchclient.cli.app import cli
@@ -75,8 +76,17 @@ def run(code: str, names: Names) -> None:
         exec(compiled, names)
 
 
+@pytest.fixture
+def patient_hypothesis() -> Iterator[None]:
+    """At the first draw Hypothesis reads the modules of a checkout, which are those of ours here: seconds, at times."""
+    settings.register_profile("pages", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    settings.load_profile("pages")
+    yield
+    settings.load_profile("default")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
-@pytest.mark.usefixtures("newcomers_home")
+@pytest.mark.usefixtures("newcomers_home", "patient_hypothesis")
 def test_every_python_block_of_a_page_runs_in_their_order(page: str) -> None:
     with ExitStack() as around:
         names = BEFORE[page](around) if page in BEFORE else {}
