@@ -307,8 +307,13 @@ def _sources(environ: Mapping[str, str], config_file: str | None, given: Mapping
 
 
 def files(environ: Mapping[str, str], config_file: str | None = None) -> list[Path]:
-    """The files that are read, highest first: the one that is named, which must exist, and the user's."""
+    """The files that are read, highest first: the one that is named, which must exist, and the user's.
+
+    The null device names none at all: a test, or whatever else must not depend on the user, says so.
+    """
     named = config_file or environ.get("ORCHCLIENT_CONFIG") or None
+    if named == os.devnull:
+        return []
     return [*([Path(named).expanduser()] if named else []), user_file()]
 
 

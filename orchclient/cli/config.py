@@ -103,7 +103,8 @@ def _text(ctx: click.Context, rows: Mapping[str, tuple[Any, str]], unread: list[
     cells = [(name, _cut(value, width), origin) for name, value, origin in lines]
     last = left - max(len(row[1]) for row in cells)
     parts = [table(("SETTING", "VALUE", "FROM"), [(name, value, _end(origin, last)) for name, value, origin in cells])]
-    parts.append("\n".join(f"File     {path}{'' if path.is_file() else '  (not there)'}" for path in _files(ctx)))
+    files = [f"File     {path}{'' if path.is_file() else '  (not there)'}" for path in _files(ctx)]
+    parts.append("\n".join(files) or f"File     none ({os.devnull} is named)")
     if unread:
         parts.append("\n".join(f"{each['name']} is no setting: {each['hint']}" for each in unread))
     return "\n\n".join(parts)
@@ -148,6 +149,13 @@ def _files(ctx: click.Context) -> list[Path]:
     return config.files(os.environ, (ctx.find_root().obj or {}).get("config_file"))
 
 
+def _first_file(ctx: click.Context) -> Path:
+    found = _files(ctx)
+    if not found:
+        raise ConfigError(f"{os.devnull} is named as the file of settings, so none is read: unset ORCHCLIENT_CONFIG")
+    return found[0]
+
+
 @config_command.command("path")
 @json_option
 @click.pass_context
@@ -157,7 +165,7 @@ def path_command(ctx: click.Context, as_json: bool) -> int:
     \b
     Example: $EDITOR "$(orchclient config path)"
     """
-    path = _files(ctx)[0]
+    path = _first_file(ctx)
     emit({"ok": True, "path": str(path), "exists": path.is_file()}, str(path), as_json=as_json)
     return ExitCode.DONE
 
@@ -173,7 +181,7 @@ def init_command(ctx: click.Context, as_json: bool) -> int:
     \b
     Example: orchclient config init
     """
-    path = _files(ctx)[0].absolute()
+    path = _first_file(ctx).absolute()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)

@@ -92,13 +92,14 @@ def _unmet(item: pytest.Item, *, deliver: bool) -> str:
 def orch_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty outbox of the test's own, also for clients that the agent makes itself; the path of its file.
 
-    No setting of the person who runs the tests reaches a client: neither ``ORCHCLIENT_*`` nor the user's file.
+    No setting of the person who runs the tests reaches a client, nor one in a process that the test starts: neither
+    ``ORCHCLIENT_*`` nor the user's file.
     """
     for name in [name for name in os.environ if name.startswith("ORCHCLIENT_")]:
         monkeypatch.delenv(name)
     path = tmp_path / "orchclient" / "outbox.db"
     monkeypatch.setenv("ORCHCLIENT_DB", str(path))
-    monkeypatch.setattr("orchclient.config.user_file", lambda: tmp_path / "orchclient" / "no-config.toml")
+    monkeypatch.setenv("ORCHCLIENT_CONFIG", os.devnull)
     return path
 
 

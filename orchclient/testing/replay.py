@@ -41,6 +41,10 @@ Mode = Literal["none", "once", "rewrite"]
 SOURCE = "urn:uuid:00000000-0000-4000-8000-000000000000"
 """In place of the outbox in a recording that a test wrote: the same in every run, so that a diff shows what changed."""
 
+NOTHING = (
+    "Nothing was recorded. Has the agent the outbox of the test: orch_client, or a client that it makes in the test?"
+)
+
 BACKOFF_S = 61.0
 """Longer than the longest back-off."""
 
@@ -214,6 +218,7 @@ class Replay:
         if found:
             shown = [f"  {line}" for line in found[:MOST]]
             shown += [f"  ... and {len(found) - MOST} more"] if len(found) > MOST else []
+            shown += [] if got else [NOTHING]
             head = f"the run differs from {path} in {len(found)} place{'' if len(found) == 1 else 's'}:"
             raise AssertionError("\n".join([head, *shown, "If that is as it should be: pytest --orch-record=rewrite"]))
 
@@ -242,6 +247,8 @@ class _Comparison(AbstractContextManager[Recorded]):
             return
         got = self._recorded.events(after_seq=self._begins)
         if self._expected is None:
+            if not got:
+                raise AssertionError(f"there is nothing to write to {self._path}. {NOTHING}")
             self._replay._write(self._path, got, self._recorded._redactor)
         else:
             self._replay._check(self._expected, got, self._path, self._ignore)

@@ -122,3 +122,16 @@ def test_no_variable_of_the_server_is_taken_for_a_typing_error() -> None:
     variables = [option.envvar for option in serve_command.params if option.envvar]
     assert len(variables) >= 7
     assert strangers(config.Settings(), dict.fromkeys(map(str, variables), "x")) == []
+
+
+def test_the_null_device_names_no_file_at_all(tmp_path: Path) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+    (tmp_path / "orchclient").mkdir()
+    (tmp_path / "orchclient" / "config.toml").write_text('agent = "mine"\n')
+    assert "mine" in inside("config", "show", **home).out
+    shown = inside("config", "show", **home, ORCHCLIENT_CONFIG="/dev/null")
+    assert "mine" not in shown.out
+    assert "File     none (/dev/null is named)" in shown.out
+    for command in ("path", "init"):
+        ended = inside("config", command, **home, ORCHCLIENT_CONFIG="/dev/null")
+        assert (ended.code, "unset ORCHCLIENT_CONFIG" in ended.err) == (2, True)

@@ -245,6 +245,38 @@ def test_one_for_two(orch_client, orch_replay):
     assert names == {"test_it.jsonl", "test_it.2.jsonl"}
 
 
+def test_a_block_that_recorded_nothing_fails_and_says_where_it_may_have_gone(project: pytest.Pytester) -> None:
+    test = project.makepyfile(COMPARES.replace("work(orch_client)", "pass"))
+    result = ran(project, "--orch-record=once")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*there is nothing to write to *test_it.jsonl. Nothing was recorded. Has the agent *"])
+    test.write_text(COMPARES)
+    ran(project, "--orch-record=once").assert_outcomes(passed=1)
+    test.write_text(COMPARES.replace("work(orch_client)", "pass"))
+    ran(project).stdout.fnmatch_lines(["*expected, but the run did not record it", "*Nothing was recorded. Has *"])
+
+
+def test_a_process_that_the_test_starts_has_its_outbox_and_no_file_of_the_user(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = project.mkdir("config") / "orchclient"
+    settings.mkdir()
+    (settings / "config.toml").write_text('url = "https://production.example"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(settings.parent))
+    project.makepyfile(
+        """
+import subprocess, sys
+
+def test_it(orch_outbox):
+    command = [sys.executable, "-m", "orchclient", "update", "t", "testing", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, '"destinations": {}' in done.stdout) == (0, True), done
+    orch_outbox.assert_recorded("task.status")
+"""
+    )
+    ran(project).assert_outcomes(passed=1)
+
+
 def test_clients_that_the_agent_makes_are_compared_too_asynchronous_ones_as_well(project: pytest.Pytester) -> None:
     test = project.makepyfile(
         """
