@@ -45,6 +45,7 @@ class OutboxMachine(RuleBasedStateMachine):
     base: ClassVar[Path]
     image: ClassVar[Image]
     examples: ClassVar[int]
+    heartbeats: ClassVar[int]
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,10 +195,11 @@ class OutboxMachine(RuleBasedStateMachine):
             if sys.exc_info()[0] is None:
                 self.all_is_well()
         finally:
+            type(self).heartbeats += self.world.heartbeats
             self.world.host.close()
             rmtree(self.directory)
 
 
 def machine_in(base: Path) -> type[OutboxMachine]:
     """A machine of its own, with its own count of examples, whose files are below ``base``."""
-    return type("Outbox", (OutboxMachine,), {"base": base, "image": template(base), "examples": 0})
+    return type("Outbox", (OutboxMachine,), {"base": base, "image": template(base), "examples": 0, "heartbeats": 0})

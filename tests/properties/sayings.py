@@ -55,16 +55,17 @@ class TaskModel:
         self.metadata |= changes.get("metadata", {})
 
 
-def notice(data: Mapping[str, Any]) -> Saying:
-    """What the outbox itself says of a gap, in place of an agent."""
+def notice(type_: str, data: Mapping[str, Any]) -> Saying:
+    """What the outbox itself says, in place of an agent: of a gap, or how it stands."""
 
     def call(client: OrchestratorClient, task: str) -> Receipt:
         raise AssertionError("no agent says that")
 
-    return Saying("notice", call, NOTICE, "low", data, {})
+    return Saying("notice", call, type_, "low", data, {})
 
 
-NOTICE = "gap.v1"
+NOTICE, HEARTBEAT = "gap.v1", "agent.heartbeat.v1"
+NOTICES = (NOTICE, HEARTBEAT)
 
 
 def _update(name: str, status: str, **said: Any) -> Saying:

@@ -12,6 +12,7 @@ from .profiles import LONG_SEARCH, SEARCH
 @pytest.mark.timeout(600)
 def test_no_history_of_crashes_lies_and_clocks_breaks_a_promise(machine: type[OutboxMachine]) -> None:
     run_state_machine_as_test(machine, settings=SEARCH)
+    assert machine.heartbeats > 20, machine.heartbeats
 
 
 @pytest.mark.release

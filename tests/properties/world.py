@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from orchclient.core.timestamps import rfc3339
+from orchclient.delivery.beating import Beating
 from orchclient.delivery.worker import Worker
 from orchclient.outbox import cursors, dead_letters, folding, identity, leadership, redelivery
 from orchclient.outbox.cursors import SinkState
@@ -22,7 +23,7 @@ from orchclient.sinks.orchestrator import OrchestratorSink
 from .clock import FakeClock
 from .host import Host, Image, checkpoint, outbox_of
 from .orchestrator import WELL, Answer, Event, Killed, Orchestrator, Wire
-from .sayings import AGENTS, NOTICE, SAYINGS, TASKS, Saying, TaskModel, notice
+from .sayings import AGENTS, NOTICE, NOTICES, SAYINGS, TASKS, Saying, TaskModel, notice
 
 SINKS = ("orchestrator", "mirror")
 LONGEST_WAIT_S = 3_660.0  # an hour of Retry-After, or between probes, and a minute of back-off on top
@@ -45,12 +46,14 @@ class Recorded:
 
     @property
     def is_notice(self) -> bool:
-        """Whether the outbox said it, of a gap."""
-        return self.saying.type == NOTICE
+        """Whether the outbox said it."""
+        return self.saying.type in NOTICES
 
     @property
     def missing(self) -> range:
         """The sequences that a notice says will not come."""
+        if self.saying.type != NOTICE:
+            return range(0)
         return range(self.saying.says["from"], self.saying.says["to"] + 1)
 
 
@@ -107,6 +110,7 @@ class World:
         self._flushers: dict[str, Flusher] = {}
         self._addresses = dict.fromkeys(SINKS, 0)
         self._notes = 0
+        self.heartbeats = 0
 
     # --- agents speak ---------------------------------------------------------------------------------------------
 
@@ -141,9 +145,9 @@ class World:
             (len(self.model.journal),),
         )
         for *known, type_, body in rows.fetchall():
-            if type_ != NOTICE:
+            if type_ not in NOTICES:
                 return
-            each = Recorded(*known, notice(json.loads("{" + body)["data"]))
+            each = Recorded(*known, notice(type_, json.loads("{" + body)["data"]))
             assert each.seq == len(self.model.journal) + 1, f"{each.seq} follows {len(self.model.journal)}"
             self._said[each.id] = each
             self.model.journal.append(each)
@@ -305,13 +309,19 @@ class World:
         client = self.host.client(who)
         outbox = outbox_of(client)
         chores: dict[str, Act] = {
-            "keep house": outbox.keep_house,
+            "keep house": lambda: (outbox.keep_house(), self._beat(who)),
             "fold": lambda: outbox.write(outbox.query(lambda con: folding.fold(con, step)).write),
             "prune": lambda: outbox.prune(recorded_before_us=self.clock.now_us()),
             "checkpoint": lambda: checkpoint(client),
             "sync": outbox.sync,
         }
         chores[chore]()
+
+    def _beat(self, who: int) -> None:
+        """Tell how the outbox stands, wherever something is delivered; what ``delivery.housekeeper`` does."""
+        outbox = outbox_of(self.host.client(who))
+        known = outbox.query(lambda con: [row.name for row in cursors.sinks(con)])
+        self.heartbeats += Beating(outbox, self.clock, AGENTS[who], 0.0).beat(known)
 
     # --- processes end --------------------------------------------------------------------------------------------
 
