@@ -1,8 +1,8 @@
 """Looking into an outbox without opening it as those do who record: nothing is made, repaired or locked.
 
 A file at rest (no -wal, and as its mark says the last one left it) is read as it lies there, on a read-only file system
-too; if it has changed when the question is answered, the answer does not count. Beside a process that has the outbox
-open it is read as SQLite's readers do. What a crash left where nothing can be written, as on a file system that has
+too; if it has changed when the question is answered, the answer does not count. Beside a process that delivers from
+it, it is read as SQLite's readers do. What a crash left where nothing can be written, as on a file system that has
 become read-only, is read in a copy elsewhere. Whatever else is met (a crash before, damage, an older schema, an error)
 is a case for those who open it whole, and is left to them: so is every question then.
 """
@@ -138,9 +138,20 @@ def _at_rest(path: str) -> tuple[int, ...] | None:
 
 
 def _is_in_use(path: str) -> bool:
-    """Whether a process has it open: each holds the mark locked, and the first one has seen to whatever was wrong."""
+    """Whether a process delivers from it: it has the files open, and has seen to whatever was wrong with them.
+
+    The mark is locked by everybody who has it open, but trying that lock could make the next who opens the files think
+    that somebody is there, and look at nothing. An election that is lost for it is held again at once.
+    """
+    directory, name = os.path.split(path)
+    with os.scandir(directory) as entries:
+        locks = [entry.path for entry in entries if entry.name.startswith(f"{name}.flusher-")]
+    return any(map(_is_held, locks))
+
+
+def _is_held(lock: str) -> bool:
     try:
-        fd = os.open(path + ".mark", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:

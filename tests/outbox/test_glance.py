@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from orchclient.core.errors import OutboxError
+from orchclient.delivery.election import Election, lock_path
 from orchclient.outbox import asides, journal
 from orchclient.outbox.glance import Glance
 from orchclient.outbox.outbox import Outbox
@@ -69,13 +70,23 @@ def test_an_answer_from_a_file_that_changed_meanwhile_does_not_count(outbox_path
     assert asked == [3, 5]
 
 
-def test_beside_a_process_that_records_the_newest_events_are_seen(outbox_path: Path) -> None:
+def test_beside_a_process_that_delivers_the_newest_events_are_seen(outbox_path: Path) -> None:
+    election = Election(lock_path(str(outbox_path), "orchestrator"))
     with closing(opened(outbox_path)) as outbox:
         outbox.record(event(us=1), None, False)
+        assert election.stand()
         with closing(Glance(outbox_path, nobody)) as glance:
             for number in range(2, 5):
                 outbox.record(event(us=number), None, False)
                 assert glance.query(journal.last_seq) == number
+        election.resign()
+
+
+def test_beside_one_that_only_records_it_is_opened_whole(outbox_path: Path) -> None:
+    with closing(opened(outbox_path)) as outbox:
+        outbox.record(event(us=1), None, False)
+        with closing(Glance(outbox_path, lambda: opened(outbox_path))) as glance:
+            assert glance.query(journal.last_seq) == 1
 
 
 def older_schema(path: Path) -> None:
