@@ -88,7 +88,9 @@ class OutboxReport:
     unreadable_items: int = 0
     """What came back and breaks its schema, so that it counts for nothing."""
     last_recorded_at: str | None = None
-    """When the newest event was recorded; None when none is kept."""
+    """When the newest event was recorded, heartbeats apart; None when none is kept."""
+    heartbeats: int = 0
+    """Of the recorded events, those that no agent said: that it lives, and how its outbox stands."""
     set_aside: tuple[str, ...] = ()
     """Damaged files that stand beside it under names of their own, oldest first, until somebody deletes them."""
 
@@ -178,7 +180,8 @@ def outbox_report(con: sqlite3.Connection, path: str, now_us: int) -> OutboxRepo
         reports,
         open_requests=standing.count_open(con),
         unreadable_items=standing.count_unreadable(con),
-        last_recorded_at=_text(journal.recorded_us(con, last)),
+        heartbeats=standing.count_heartbeats(con),
+        last_recorded_at=_text(journal.last_said_us(con)),
     )
 
 

@@ -136,7 +136,8 @@ def _text(report: OutboxReport, settings: config.Settings, configured: tuple[str
 
 
 def _head(report: OutboxReport, settings: config.Settings) -> str:
-    kept = f"{plural(report.recorded, 'event')} recorded, {number(report.kept)} kept{_last(report)}"
+    beats = f" ({plural(report.heartbeats, 'heartbeat')})" if report.heartbeats else ""
+    kept = f"{plural(report.recorded, 'event')} recorded{beats}, {number(report.kept)} kept{_last(report)}"
     lines = [f"Outbox   {report.path}   {size(os.stat(report.path).st_size + report.wal.bytes)}, {kept}"]
     lines.append(f"Mode     {settings.mode}{_delivered_by(report)}")
     return "\n".join(lines)

@@ -43,12 +43,13 @@ def worst(standings: Sequence[Standing]) -> Standing:
 
 @frozen
 class Beat:
-    """The last heartbeat of an outbox: its place, when it was recorded, and the counts that it told."""
+    """The last heartbeat of an outbox: its place, its instant, the counts that it told, and the how many-th it is."""
 
     seq: int
     recorded_us: int
     pending: int
     dead: int
+    number: int = 0
 
     def is_recent(self, now_us: int, every_us: int) -> bool:
         """Whether another process has just given it. An instant to come met a clock that was set back."""

@@ -18,6 +18,7 @@ from orchclient.core.heartbeat import Beat, Standing, heartbeat_event, says_some
 from orchclient.outbox import cursors, desk, journal
 from orchclient.outbox.bulk import Row
 from orchclient.outbox.cursors import SinkRow, SinkState
+from orchclient.outbox.standing import count_heartbeats
 
 
 @frozen
@@ -74,7 +75,7 @@ def record(con: sqlite3.Connection, occasion: Occasion, event_id: str, now_us: i
     if standing is None:
         return False
     journal.append(con, heartbeat_event(occasion.agent, standing, event_id, now_us))
-    beat = Beat(journal.last_seq(con), now_us, standing.pending, standing.dead)
+    beat = Beat(journal.last_seq(con), now_us, standing.pending, standing.dead, count_heartbeats(con) + 1)
     con.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('heartbeat', ?)", (json.dumps(astuple(beat)),))
     return True
 

@@ -152,6 +152,16 @@ def recorded_us(con: sqlite3.Connection, seq: int) -> int | None:
     return row[0] if row else None
 
 
+def last_said_us(con: sqlite3.Connection) -> int | None:
+    """When something was recorded last that is no heartbeat, as far as it is among the newest; None for nothing."""
+    row = con.execute(
+        "SELECT recorded_us FROM (SELECT recorded_us, type FROM events ORDER BY seq DESC LIMIT 1000) "
+        "WHERE type <> ? LIMIT 1",
+        (EventType.AGENT_HEARTBEAT,),
+    ).fetchone()
+    return row[0] if row else None
+
+
 def last_notice(con: sqlite3.Connection, after_seq: int) -> int | None:
     """The last notice of a gap among the next events behind a place."""
     row = con.execute(

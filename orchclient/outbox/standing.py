@@ -1,4 +1,7 @@
-"""How the human side of an outbox stands, in a few numbers. Apart from what acts on it: looking loads no more."""
+"""How the human side of an outbox stands, and how often it was told of, in a few numbers.
+
+Apart from what acts on it: looking loads no more.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,9 @@ def count_unreadable(con: sqlite3.Connection) -> int:
 def count_open(con: sqlite3.Connection) -> int:
     """How many requests wait for a person."""
     return int(con.execute("SELECT count(*) FROM requests WHERE settled_us IS NULL").fetchone()[0])
+
+
+def count_heartbeats(con: sqlite3.Connection) -> int:
+    """How many heartbeats were recorded in these files; ``core.heartbeat.Beat`` has the number last."""
+    row = con.execute("SELECT json_extract(value, '$[4]') FROM meta WHERE key = 'heartbeat'").fetchone()
+    return int(row[0] or 0) if row else 0

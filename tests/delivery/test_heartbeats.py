@@ -350,6 +350,10 @@ def test_reports_of_an_agent_s_work_do_not_tell_of_heartbeats(
     assert len(recorded.events("agent.heartbeat")) == 1
     assert client.task_state("agent-1") is None
     orchclient = Inside(outbox_path)
+    status = orchclient.json("status")
+    assert (status["recorded"], status["heartbeats"]) == (2, 1)
+    assert status["last_recorded_at"] == recorded.events()[0]["time"]
+    assert "2 events recorded (1 heartbeat), 2 kept" in orchclient("status").out
     listed = [orchclient.json("list", *more)["events"] for more in ([], HEARTBEATS, DELIVERED)]
     assert [len(events) for events in listed] == [1, 1, 2]
 
