@@ -41,12 +41,20 @@ class InboxWorker:
     redact: Redact = as_it_is
     holds: bool = True  # whether the receiver may keep a poll until something comes
     pace: Pace = field(init=False)
+    has_asked: bool = False
     _source: str = ""  # of the last poll
     _greeted: bool = False
 
     def __attrs_post_init__(self) -> None:
         # As if it had just polled: at once when something is open, else a minute from now.
-        self.pace = Pace(started_s=self.clock.monotonic() - FLOOR_S)
+        since_s = FLOOR_S if self.holds else self._since_last_poll_s()
+        self.pace = Pace(started_s=self.clock.monotonic() - since_s)
+
+    def _since_last_poll_s(self) -> float:
+        """How long ago somebody polled, at most what must lie between two polls: flushes may come in a row."""
+        polled_us = self.outbox.query(lambda con: inbox.last_polled_us(con, self.sink))
+        age_s = FLOOR_S if polled_us is None else (self.clock.now_us() - polled_us) / 1e6
+        return age_s if 0 <= age_s < FLOOR_S else FLOOR_S
 
     def turn(self) -> float:
         """Do one step; seconds until the next one is due. Raises ``StaleEpoch``, ``Cut`` and ``OutboxError``."""
@@ -82,6 +90,7 @@ class InboxWorker:
         if cursor != acknowledged and not self._acknowledge(cursor):
             return
         asked_us = self.clock.now_us()
+        self.has_asked = True
         self.pace = self.pace.starting(self.clock.monotonic())
         heard = self.wire.poll(self._source, cursor, wait_s)
         page = heard.page

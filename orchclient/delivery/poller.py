@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 
 from orchclient.core.errors import OutboxError
+from orchclient.core.polling import FLOOR_S
 from orchclient.core.secret import Redact
 from orchclient.delivery.clock import Clock
 from orchclient.delivery.courier import Cut
@@ -115,7 +116,7 @@ class Poller:
             )
             while not self._stopping.is_set():
                 wait_s = self._step_safely(worker)
-                if wait_s > 0:
+                if wait_s >= FLOOR_S or (wait_s > 0 and worker.has_asked):
                     self._has_looked.set()
                     if self._is_hinted:  # meanwhile
                         self._has_looked.clear()

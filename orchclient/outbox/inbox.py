@@ -143,6 +143,12 @@ def acknowledged(con: sqlite3.Connection, sink: str, source: str, cursor: str) -
     con.execute("UPDATE inbox_cursors SET acknowledged = ? WHERE sink = ? AND source = ?", (cursor, sink, source))
 
 
+def last_polled_us(con: sqlite3.Connection, sink: str) -> int | None:
+    """When the last poll of a sink's inbox began that brought all there was; None when there was none."""
+    (polled_us,) = con.execute("SELECT max(polled_us) FROM inbox_cursors WHERE sink = ?", (sink,)).fetchone()
+    return None if polled_us is None else int(polled_us)
+
+
 def note_poll(
     con: sqlite3.Connection, sink: str, source: str, began_us: int, state: str, reason: str, *, is_last: bool = False
 ) -> None:

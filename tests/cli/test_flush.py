@@ -214,6 +214,18 @@ def test_a_flush_brings_back_the_answers_that_wait(outbox_path: Path, receiver: 
     assert [each.path for each in receiver.requests].count("/v1/inbox/ack") == 1
 
 
+def test_flushes_in_a_row_ask_once_a_second(outbox_path: Path, receiver: Receiver) -> None:
+    command = Inside(outbox_path, receiver.url)
+    question = command.json("ask", "build", "Ship it?", "--option", "yes", "--flush")["id"]
+    with OrchestratorClient("looks", outbox=outbox_path) as looks:
+        receiver.answer(looks.clarification(question), "yes", after_s=0.2)
+        for _ in range(4):
+            command("update", "build", "--flush")
+        assert looks.clarification(question).state == "answered"
+    first, second = (each.arrived_s for each in receiver.requests if each.path == INBOX_PATH)
+    assert second - first > 0.9
+
+
 def test_a_flush_asks_for_nothing_when_nothing_is_open(outbox_path: Path, receiver: Receiver) -> None:
     command = Inside(outbox_path, receiver.url)
     assert command("update", "build", "testing", "--flush").code == 0
