@@ -18,6 +18,7 @@ from orchclient.core.timestamps import rfc3339
 from orchclient.delivery.clock import SystemClock
 from orchclient.outbox import cursors, journal, leadership, redelivery
 from orchclient.outbox.redelivery import Resent
+from orchclient.station import Station
 
 
 @frozen
@@ -34,10 +35,17 @@ class Reach:
 @click.option("--to", "sink", metavar="NAME", required=True, help="The destination that gets them again.")
 @click.option("--since", type=Since(), metavar="WHEN", help="Recorded since then: 2h, 3d, or 2026-11-25T03:00.")
 @click.option("--task", metavar="ID", help="Only events of one task.", shell_complete=completion.tasks)
+@click.option("--dry-run", "is_dry", is_flag=True, help="Count, and change nothing.")
 @json_option
 @click.pass_context
 def resend_command(
-    ctx: click.Context, event_ids: tuple[str, ...], sink: str, since: int | None, task: str | None, as_json: bool
+    ctx: click.Context,
+    event_ids: tuple[str, ...],
+    sink: str,
+    since: int | None,
+    task: str | None,
+    is_dry: bool,
+    as_json: bool,
 ) -> int:
     """Send again what was delivered, because the receiver lost it.
 
@@ -61,6 +69,8 @@ def resend_command(
         check_sinks([sink], station)
         seqs = sorted({each.entry.seq for each in chosen_events(event_ids, station)})
         reach = station.query(lambda con: _named(seqs) if seqs else _since(con, sink, since, task))
+        if is_dry:
+            return _told(station, sink, reach, task, as_json=as_json)
         room = settings.max_pending // 2
         resent = redelivery.resend(station, sink, reach.ranges, SystemClock.now_us(), task, room)
         go_on = station.query(lambda con: journal.recorded_us(con, resent.first_left_seq or 0)) if resent.left else None
@@ -74,6 +84,7 @@ def resend_command(
     code = ExitCode.PENDING if resent.left else ExitCode.DONE
     document = {
         "ok": code == ExitCode.DONE,
+        "dry_run": False,
         "destination": sink,
         "resent": resent.events,
         "left": resent.left,
@@ -83,6 +94,24 @@ def resend_command(
     }
     emit(document, text, as_json=as_json)
     return code
+
+
+def _told(station: Station, sink: str, reach: Reach, task: str | None, *, as_json: bool) -> ExitCode:
+    """What would be sent again, in as many steps as it takes."""
+    count = redelivery.count(station, sink, reach.ranges, task)
+    document = {
+        "ok": True,
+        "dry_run": True,
+        "destination": sink,
+        "resent": count,
+        "left": 0,
+        "go_on_since": None,
+        "pruned": reach.pruned,
+        "older_pruned": reach.older,
+    }
+    text = f"{sink}  {plural(count, 'event')} would be pending again{_unable(reach)}"
+    emit(document, text, as_json=as_json)
+    return ExitCode.DONE
 
 
 def _named(seqs: list[int]) -> Reach:

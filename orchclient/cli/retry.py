@@ -49,6 +49,7 @@ class Selection:
 @sink_option("Only those of one destination.")
 @click.option("--task", metavar="ID", help="Only those of one task.", shell_complete=completion.tasks)
 @click.option("--since", type=Since(), metavar="WHEN", help="Dead since then: 2h, 3d, or 2026-11-25T03:00.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Count, and change nothing.")
 @json_option
 @click.pass_context
 def retry_command(
@@ -58,6 +59,7 @@ def retry_command(
     sink: str | None,
     task: str | None,
     since: int | None,
+    is_dry: bool,
     as_json: bool,
 ) -> int:
     """Send dead letters again, once what they were refused for is mended.
@@ -84,8 +86,8 @@ def retry_command(
         rows = chosen_sinks([sink] if sink else [], station)
         selection = Selection(tuple(chosen_events(event_ids, station)), task, since or 0)
         alive = [each for each in selection.events if not _is_dead(each, rows)]
-        done = _retried(station, rows, selection)
-        text = _text(station, done, alive, rows)
+        done = _counted(station, rows, selection) if is_dry else _retried(station, rows, selection)
+        text = _text(station, done, alive, rows, is_dry=is_dry)
     finally:
         station.close(0)
     events = sum(each.events for each in done.values())
@@ -94,6 +96,7 @@ def retry_command(
     code = ExitCode.ERROR if alive else ExitCode.DONE
     document = {
         "ok": code == ExitCode.DONE,
+        "dry_run": is_dry,
         "retried": events,
         "destinations": {name: asdict(each) for name, each in done.items()},
         "not_dead": [each.entry.id for each in alive],
@@ -104,6 +107,17 @@ def retry_command(
 
 def _is_dead(each: Listed, rows: list[SinkRow]) -> bool:
     return any(each.fates[row.name].state == "dead" for row in rows if row.name in each.fates)
+
+
+def _counted(station: Station, rows: list[SinkRow], selection: Selection) -> dict[str, Retried]:
+    done = {}
+    for row in rows:
+        total = Retried()
+        for chosen in selection.chosen():
+            total += dead_letters.count(station, row.name, chosen)
+        if total.events or total.gone:
+            done[row.name] = total
+    return done
 
 
 def _retried(station: Station, rows: list[SinkRow], selection: Selection) -> dict[str, Retried]:
@@ -119,13 +133,14 @@ def _retried(station: Station, rows: list[SinkRow], selection: Selection) -> dic
     return done
 
 
-def _text(station: Station, done: dict[str, Retried], alive: list[Listed], rows: list[SinkRow]) -> str:
+def _text(station: Station, done: dict[str, Retried], alive: list[Listed], rows: list[SinkRow], *, is_dry: bool) -> str:
     lines = []
     for name, each in done.items():
-        lines.append(f"{name}  {plural(each.events, 'dead event')} pending again")
+        lines.append(f"{name}  {plural(each.events, 'dead event')} {'would be ' if is_dry else ''}pending again")
         if each.gone:
             lines.append(f"{name}  {plural(each.gone, 'dead letter')} cannot be sent: the event is lost from the file")
-        lines.append(what_follows(station, name))
+        if not is_dry:
+            lines.append(what_follows(station, name))
     lines += [f"Not dead: {each.entry.id} ({_fates(each, rows)})" for each in alive]
     return "\n".join(lines)
 

@@ -50,6 +50,15 @@ def retry(store: Store, sink: str, chosen: Chosen, now_us: int) -> Retried:
     return total
 
 
+def count(store: Store, sink: str, chosen: Chosen) -> Retried:
+    """What a retry would do. Changes nothing."""
+    total = Retried()
+    for letters in _steps(store, sink, chosen):
+        kept = store.query(lambda con: sum(_task_at(con, each.seq) is not None for each in letters))  # noqa: B023
+        total += Retried(kept, len(letters) - kept)
+    return total
+
+
 def dead_letters(con: sqlite3.Connection, sink: str, chosen: Chosen, after_seq: int, at_most: int) -> list[Parking]:
     """The next chosen dead letters behind a place, as they are to be parked."""
     rows = con.execute(

@@ -88,6 +88,11 @@ def resend(
     return Resent(resent.events + more.events, resent.left + more.left, first_left)
 
 
+def count(store: Store, sink: str, ranges: Sequence[Range], task: str | None = None) -> int:
+    """How many events a resend would make pending again, now and in its further steps. Changes nothing."""
+    return _park_delivered(store, sink, ranges, 0, task, room=0).left
+
+
 _END = journal.MAX_SEQ
 
 

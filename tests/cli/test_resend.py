@@ -65,6 +65,17 @@ def test_events_by_id_and_since_a_duration(client: OrchestratorClient, command: 
     assert command("resend", "--to", NAME, "--since", "2999-01-01").code == 1
 
 
+@pytest.mark.parametrize(("more", "count"), [(("--since", "1h"), 12), (("--task", "t-1"), 4)])
+def test_a_dry_run_counts_and_changes_nothing(
+    client: OrchestratorClient, command: Command, more: tuple[str, ...], count: int
+) -> None:
+    told = command.json("resend", "--to", NAME, *more, "--dry-run")
+    assert (told["dry_run"], told["resent"]) == (True, count)
+    assert command("resend", "--to", NAME, *more, "--dry-run").out == f"{NAME}  {count} events would be pending again\n"
+    assert command.counts() == {"delivered": 12, "pending": 0, "dead": 0, "expired": 0}
+    assert command.json("resend", "--to", NAME, *more)["resent"] == count
+
+
 def test_what_is_pruned_is_told_and_not_sent(client: OrchestratorClient, command: Command) -> None:
     pruned = command.json("prune", "--older-than", "0s")
     assert pruned["pruned"] == 11  # the newest place must stay: the next one is one more

@@ -70,6 +70,15 @@ def test_an_event_that_is_refused_again_is_dead_again_and_its_attempts_count_on(
     assert "dead after 3 attempts, since" in command("show", event["id"]).out
 
 
+def test_a_dry_run_counts_and_changes_nothing(buried: OrchestratorClient, command: Command) -> None:
+    before = command.counts()
+    told = command.json("retry", "--all", "--dry-run")
+    assert (told["dry_run"], told["retried"]) == (True, before["dead"])
+    assert f"{before['dead']} dead events would be pending again\n" in command("retry", "--all", "--dry-run").out
+    assert command.counts() == before
+    assert command.json("retry", "--all")["retried"] == before["dead"]
+
+
 def test_what_became_dead_since_a_time_is_retried(
     buried: OrchestratorClient, command: Command, receiver: Receiver
 ) -> None:
