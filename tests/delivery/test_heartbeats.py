@@ -25,6 +25,7 @@ from orchclient.outbox.store import Origin
 from orchclient.sinks.orchestrator import OrchestratorSink
 from orchclient.testing import ManualClock, Receiver
 from orchclient.testing.recorded import Recorded
+from orchclient.testing.replay import Replay
 from tests.cli.inside import Inside
 from tests.conftest import MakeClient
 from tests.delivery.doubles import results
@@ -356,6 +357,32 @@ def test_reports_of_an_agent_s_work_do_not_tell_of_heartbeats(
     assert "2 events recorded (1 heartbeat), 2 kept" in orchclient("status").out
     listed = [orchclient.json("list", *more)["events"] for more in ([], HEARTBEATS, DELIVERED)]
     assert [len(events) for events in listed] == [1, 1, 2]
+
+
+def test_recordings_of_tests_leave_heartbeats_out_on_both_sides(
+    make_client: MakeClient, receiver: Receiver, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    client = make_client(url=receiver.url, clock=clock)
+
+    def work(lasts: str, until: int) -> None:
+        client.update_task_status("t", "in_progress")
+        assert client.flush(WAIT_S)
+        clock.advance(lasts)
+        assert receiver.wait_for(until, WAIT_S)
+
+    with Replay(tmp_path, mode="rewrite").compare(client=client):
+        work("2m", 2)
+    assert [event["subject"] for event in Replay(tmp_path).events()] == ["t"]
+    with Replay(tmp_path).compare(client=client):
+        work("1s", 3)  # a shorter run
+    exported = tmp_path / "exported.jsonl"
+    assert Inside(Path(client._station.path)).json("export", "-o", str(exported))["ok"]
+    with (
+        pytest.raises(AssertionError, match=r"differs .* in 1 place"),  # the second update, and no heartbeat
+        Replay(tmp_path).compare("exported.jsonl", client=client),
+    ):
+        work("2m", 5)
 
 
 HEARTBEATS, DELIVERED = ["--type", "agent.heartbeat"], ["--state", "delivered"]
