@@ -57,13 +57,22 @@ class ManualClock:
 
     def advance(self, by: float | str) -> None:
         """Let time pass at once: seconds, or a text such as ``5m`` or ``2h``."""
-        seconds = config.seconds(by) if isinstance(by, str) else by
+        seconds = _seconds(by)
         with self._lock:
             self._now_us += int(seconds * 1e6)
             self._ahead_s += seconds
 
     def jump(self, by: float | str) -> None:
         """Set the date forwards or, with a negative number, back, as an operator may; no time passes."""
-        seconds = config.seconds(by) if isinstance(by, str) else by
+        seconds = _seconds(by)
         with self._lock:
             self._now_us += int(seconds * 1e6)
+
+
+def _seconds(by: float | str) -> float:
+    if not isinstance(by, str):
+        return by
+    try:
+        return config.seconds(by)
+    except ValueError:
+        raise ValueError(f"{by!r} is no duration: seconds as a number, or a text such as 90s, 15m, 2h or 30d") from None

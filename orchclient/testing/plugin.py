@@ -133,11 +133,19 @@ def orch_client(
     from orchclient.client import OrchestratorClient
 
     url = request.getfixturevalue("orch_server").url if "orch_server" in request.fixturenames else None
-    marker = request.node.get_closest_marker("orch_agent")
-    agent = marker.args[0] if marker else "agent"
-    client = OrchestratorClient(agent, outbox=orch_env, url=url, clock=orch_clock, background=False)
+    client = OrchestratorClient(_agent_of(request), outbox=orch_env, url=url, clock=orch_clock, background=False)
     yield client
     client.close(0)
+
+
+def _agent_of(request: pytest.FixtureRequest) -> str:
+    marker = request.node.get_closest_marker("orch_agent")
+    if marker is None:
+        return "agent"
+    named = [*marker.args, *marker.kwargs.values()]
+    if len(named) != 1 or not isinstance(named[0], str):
+        pytest.fail('orch_agent takes the name of the agent: @pytest.mark.orch_agent("reviewer")', pytrace=False)
+    return named[0]
 
 
 @pytest.fixture

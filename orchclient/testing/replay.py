@@ -176,25 +176,27 @@ class Replay:
     # --- compare --------------------------------------------------------------------------------------------------
 
     def __call__(
-        self, name: str | None = None, *, client: AnyClient | None = None, ignore: Sequence[str] = ()
+        self, name: str | None = None, *, client: AnyClient | None = None, ignore: str | Sequence[str] = ()
     ) -> AbstractContextManager[Recorded]:
         """The same as ``compare``."""
         return self.compare(name, client=client, ignore=ignore)
 
     def compare(
-        self, name: str | None = None, *, client: AnyClient | None = None, ignore: Sequence[str] = ()
+        self, name: str | None = None, *, client: AnyClient | None = None, ignore: str | Sequence[str] = ()
     ) -> AbstractContextManager[Recorded]:
         """Hold what is recorded in the block against a recording, or write that, as the mode says.
 
         ``client`` is one of those that use the outbox, an asynchronous one too; what others record into it counts as
-        well. Ids, times, sources, names of the host and paths of the run are put aside. ``ignore`` puts more fields
-        aside, such as ``data.current_step``. A second block without a name has a recording of its own. Raises
-        ``AssertionError``: at once when there is no recording to compare with, at the end of the block one that names
-        each event and field that differs. ``InvalidRecording`` for one that is broken or holds a secret.
+        well. Ids, times, sources, names of the host and paths of the run are put aside. ``ignore`` puts a field
+        more aside, or several, such as ``data.current_step``. A second block without a name has a recording of its own.
+
+        Raises ``AssertionError``: at once when there is no recording to compare with, at the end of the block one that
+        names each event and field that differs. Raises ``InvalidRecording`` for one that is broken or holds a secret.
         """
         if client is None and self._client is None:
             raise TypeError("compare needs the client whose events are compared: client=...")
-        return _Comparison(self, self.path(name or self._next_name()), client or self._client, ignore)
+        put_aside = [ignore] if isinstance(ignore, str) else ignore
+        return _Comparison(self, self.path(name or self._next_name()), client or self._client, put_aside)
 
     def _next_name(self) -> str:
         number = next(self._blocks)

@@ -98,6 +98,8 @@ def test_what_is_missing_and_what_is_new_is_named_and_the_rest_still_compared(pr
     ran(project).stdout.fnmatch_lines(["*data.pr_url: expected '*pull/1', got '*pull/2'*"])
     test.write_text(COMPARES.replace("pull/1", "pull/2").replace("replay()", "replay(ignore=['data.pr_url'])"))
     ran(project).assert_outcomes(passed=1)
+    test.write_text(COMPARES.replace("pull/1", "pull/2").replace("replay()", "replay(ignore='data.pr_url')"))
+    ran(project).assert_outcomes(passed=1)
 
 
 def test_an_exported_outbox_is_delivered_through_an_outage(project: pytest.Pytester) -> None:
@@ -417,6 +419,30 @@ def test_ids_are_the_same_in_every_run(orch_client, run):
 """
     )
     ran(project).assert_outcomes(passed=4)
+
+
+def test_what_a_test_gives_wrongly_is_told_in_words(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+import pytest
+
+@pytest.mark.orch_agent(name="reviewer")
+def test_named(orch_client):
+    assert orch_client.agent_id == "reviewer"
+
+@pytest.mark.orch_agent()
+def test_nameless(orch_client):
+    pass
+
+def test_clock(orch_clock):
+    orch_clock.advance("2 hours")
+"""
+    )
+    result = ran(project)
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["orch_agent takes the name of the agent: *", "*ValueError: '2 hours' is no duration: *"]
+    )
 
 
 def test_it_works_with_xdist(project: pytest.Pytester) -> None:
