@@ -6,6 +6,7 @@ stderr, or as one JSON document on stdout with ``--json``.
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from contextlib import suppress
@@ -166,11 +167,21 @@ def run(args: list[str] | None = None) -> NoReturn:
         # The reader of our output went away, as with `| head`: nobody is left to tell.
         sys.stderr.close()
         code = ExitCode.ERROR
-    except Exception as error:  # noqa: BLE001  a bug, ours or a library's, told in the form that was asked for
-        traceback.print_exc()
-        hint = "This is a bug in orchclient: please report it with the lines on stderr."
-        code = _failed(wants_json, "unexpected", f"{type(error).__name__}: {error}", hint, ExitCode.ERROR)
+    except Exception as error:  # noqa: BLE001  told in the form that was asked for
+        code = _unexpected(wants_json, error)
     sys.exit(int(code or 0))
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _unexpected(wants_json: bool, error: Exception) -> ExitCode:
+    """A bug, ours or a library's; or click's help did not fit behind a ``>``."""
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+        return _failed(wants_json, "Unwritable", f"the help cannot be written: {error.strerror}", "", ExitCode.ERROR)
+    traceback.print_exc()
+    hint = "This is a bug in orchclient: please report it with the lines on stderr."
+    return _failed(wants_json, "unexpected", f"{type(error).__name__}: {error}", hint, ExitCode.ERROR)
 
 
 def _as_meant(arguments: list[str]) -> list[str]:

@@ -229,6 +229,12 @@ def test_a_result_that_cannot_be_written_is_told_in_one_line(outbox_path: Path, 
     assert (ended.returncode, ended.stderr) == (1, f"Error: {message}\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_so_is_a_help_that_cannot_be_written(outbox_path: Path) -> None:
+    ended = typed(Inside(outbox_path), "o --help > /dev/full")
+    assert (ended.returncode, ended.stderr.count("\n"), "No space left" in ended.stderr) == (1, 1, True)
+
+
 def test_a_reader_that_has_enough_is_no_error_to_tell(outbox_path: Path) -> None:
     command = Inside(outbox_path)
     command("update", "t")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +70,10 @@ class Scene:
         return self.command("ask", "t", "q?", "--deadline", "2020-01-01", "--wait=20s")
 
     def interrupted(self) -> Ended:
-        self.patch.setattr(status.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+        def interrupt(seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        self.patch.setattr(status.time, "sleep", interrupt)
         return self.command("status", "--watch")
 
     def finding(self) -> Ended:
