@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ from orchclient.cli import completion
 from orchclient.cli.choices import OneOf, refuse_unknown, sink_option
 from orchclient.cli.duration import Since
 from orchclient.cli.opening import configured_names, json_option, look_into, outbox_path, settings_of
-from orchclient.cli.output import ExitCode, age, cut, emit, plural, printable, room, table
+from orchclient.cli.output import ExitCode, age, cut, emit, fitting, plural, printable, room, table
 from orchclient.core.errors import UnknownEvent
 from orchclient.core.event_message import message_of
 from orchclient.core.events import EventType
@@ -36,6 +37,8 @@ TYPES = tuple(value.removesuffix(".v1") for name, value in vars(EventType).items
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as task.status; repeatable.")
 @click.option("--since", type=Since(), metavar="WHEN", help="Recorded since then: 2h, 3d, or 2026-11-25T03:00.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--jsonl", "as_lines", is_flag=True, help="Print one line of JSON for each.")
+@click.option("--no-header", is_flag=True, help="Print the lines of the table only.")
 @json_option
 @click.pass_context
 def list_command(
@@ -47,6 +50,8 @@ def list_command(
     types: tuple[str, ...],
     since: int | None,
     limit: int,
+    as_lines: bool,
+    no_header: bool,
     as_json: bool,
 ) -> None:
     """Recorded events, newest first. An id may be shortened to any unique beginning, as the commands take it.
@@ -56,19 +61,23 @@ def list_command(
     \b
     Examples: orchclient list --state dead --to orchestrator
               orchclient list --task build-42 --type error.escalated --since 2h
+              orchclient list --state dead --jsonl | jq -r .task | sort | uniq -c
     """
+    if as_lines and as_json:
+        raise click.UsageError("either --json or --jsonl", ctx)
     refuse_unknown("event type", [name.removesuffix(".v1") for name in types], TYPES)
     settings = settings_of(ctx)
     outbox = look_into(settings)
     if outbox is None:
-        text = f"No outbox yet at {outbox_path(settings)}."
-        emit({"ok": True, "exists": False, "events": []}, text, as_json=as_json)
+        text = "" if as_lines or no_header else f"No outbox yet at {outbox_path(settings)}."
+        _told({"ok": True, "exists": False, "events": []}, text, as_json=as_json, as_lines=as_lines)
         return
     try:
         known = {*(row.name for row in outbox.query(cursors.sinks)), *configured_names(settings)}
         refuse_unknown("destination", [sink] if sink else [], known)
         if states == (listing.EXPIRED,):
-            _list_expired(outbox.query(lambda con: list(islice(gaps.expired(con, sink), limit))), as_json=as_json)
+            ranges = outbox.query(lambda con: list(islice(gaps.expired(con, sink), limit)))
+            _told(_expired_document(ranges), _expired_table(ranges, no_header), as_json=as_json, as_lines=as_lines)
             return
         found = outbox.query(
             lambda con: listing.events(
@@ -78,10 +87,18 @@ def list_command(
     finally:
         outbox.close()
     document = {"ok": True, "exists": True, "events": [_document(each) for each in found]}
-    emit(document, _table(found, states, sink) if found else "No such events.", as_json=as_json)
+    _told(document, _table(found, states, sink, no_header), as_json=as_json, as_lines=as_lines)
 
 
-def _list_expired(ranges: list[Expired], *, as_json: bool) -> None:
+def _told(document: dict[str, Any], text: str, *, as_json: bool, as_lines: bool) -> None:
+    """The document, a line for each thing in it, or the text for people, which is empty for nothing to list."""
+    if as_lines:
+        text = "\n".join(json.dumps(each, ensure_ascii=False) for each in document.get("expired", document["events"]))
+    if as_json or text:
+        emit(document, text, as_json=as_json)
+
+
+def _expired_document(ranges: list[Expired]) -> dict[str, Any]:
     """What some destination will not get: ranges of the journal, since the events themselves are gone."""
     documents = [
         {
@@ -94,24 +111,33 @@ def _list_expired(ranges: list[Expired], *, as_json: bool) -> None:
         }
         for each in ranges
     ]
+    return {"ok": True, "exists": True, "events": [], "expired": documents}
+
+
+def _expired_table(ranges: list[Expired], no_header: bool) -> str:
     rows = [
         (each.sink, f"{each.first_seq}-{each.last_seq}", str(each.count), each.reason.value, rfc3339(each.since_us))
         for each in ranges
     ]
-    text = (
-        table(("DESTINATION", "PLACES", "EVENTS", "REASON", "SINCE"), rows, right=(2,)) if rows else "No such events."
-    )
-    emit({"ok": True, "exists": True, "events": [], "expired": documents}, text, as_json=as_json)
+    return _lines(("DESTINATION", "PLACES", "EVENTS", "REASON", "SINCE"), rows, no_header, right=(2,))
+
+
+def _lines(headers: Sequence[str], rows: Sequence[Sequence[str]], no_header: bool, **how: Sequence[int]) -> str:
+    """A table with its header or without; words in the place of one without lines, or nothing."""
+    if not rows:
+        return "" if no_header else "No such events."
+    text = table(headers, rows, **how)
+    return text.partition("\n")[2] if no_header else text
 
 
 ID_SHOWN = 18
 """Of an id on a narrow terminal: its milliseconds and the digits that tell apart what was recorded in one of them."""
 
 
-def _table(found: list[Listed], states: tuple[str, ...], sink: str | None) -> str:
+def _table(found: list[Listed], states: tuple[str, ...], sink: str | None, no_header: bool) -> str:
     now_us, shown = SystemClock.now_us(), 36 if room() >= 110 else ID_SHOWN
     if states == ("dead",):
-        return _dead_table(found, sink, shown)
+        return _dead_table(found, sink, shown, no_header)
     rows = [
         (
             each.entry.id[:shown],
@@ -122,10 +148,14 @@ def _table(found: list[Listed], states: tuple[str, ...], sink: str | None) -> st
         )
         for each in found
     ]
-    return table(("ID", "AGE", "STATE", "TYPE", "TASK"), rows, right=(1,), states=(2,))
+    headers = ("ID", "AGE", "STATE", "TYPE", "TASK")
+    kept = fitting(headers, [(*row[:-1], cut(printable(row[-1]), 20)) for row in rows], spare=(1, 3))
+    right, states_at = (tuple(kept.index(n) for n in (column,) if n in kept) for column in (1, 2))
+    few, *lines = ([row[n] for n in kept] for row in (headers, *rows))
+    return _lines(few, lines, no_header, right=right, states=states_at)
 
 
-def _dead_table(found: list[Listed], sink: str | None, shown: int) -> str:
+def _dead_table(found: list[Listed], sink: str | None, shown: int, no_header: bool) -> str:
     """One line for each destination that refused an event; the reason last, since it is cut where the terminal ends."""
     rows = [
         (each.entry.id[:shown], cut(printable(each.entry.task), 20), name, str(fate.attempts), fate.reason)
@@ -133,8 +163,8 @@ def _dead_table(found: list[Listed], sink: str | None, shown: int) -> str:
         for name, fate in each.fates.items()
         if fate.state == "dead" and sink in (None, name)
     ]
-    text = table(("ID", "TASK", "DESTINATION", "TRIES", "REASON"), rows, right=(3,))
-    return f"{text}\n\n{_DEAD_HINTS}"
+    text = _lines(("ID", "TASK", "DESTINATION", "TRIES", "REASON"), rows, no_header, right=(3,))
+    return text if no_header or not rows else f"{text}\n\n{_DEAD_HINTS}"
 
 
 _DEAD_HINTS = """\

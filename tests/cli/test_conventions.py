@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -376,6 +377,31 @@ def test_list_filters_by_type_and_time(outbox_path: Path) -> None:
     assert len(command.json("list", "--type", "task.status", "--type", "error.escalated.v1")["events"]) == 2
     assert len(command.json("list", "--since", "1h")["events"]) == 2
     assert command.json("list", "--since", "0s")["events"] == []
+
+
+def test_list_gives_a_line_of_json_or_of_the_table_for_each_event(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    for words in (("--jsonl",), ("--no-header",)):
+        assert command("list", *words).out == ""  # before the first record
+    for number in range(3):
+        command("update", f"t-{number}")
+    lines = [json.loads(line) for line in command("list", "--jsonl").out.splitlines()]
+    assert lines == command.json("list")["events"]
+    plain = command("list").out.splitlines()
+    assert (command("list", "--no-header").out.splitlines(), len(plain)) == (plain[1:], 4)
+    for words in (("--jsonl",), ("--no-header",)):
+        for state in ("dead", "expired"):
+            assert command("list", "--state", state, *words).out == ""
+    assert command("list", "--jsonl", "--json").code == 2
+
+
+def test_a_narrow_list_keeps_the_task(outbox_path: Path) -> None:
+    command = Inside(outbox_path)
+    command("update", "build-42")
+    for width in (40, 50, 60, 80):
+        (line,) = command("list", "--no-header", COLUMNS=str(width)).out.splitlines()
+        assert line.endswith("build-42")
+        assert columns(line) <= width
 
 
 def test_list_filters_by_agent_and_refuses_a_type_that_is_none(outbox_path: Path) -> None:
