@@ -218,7 +218,7 @@ def test_flushes_in_a_row_ask_once_a_second(outbox_path: Path, receiver: Receive
     command = Inside(outbox_path, receiver.url)
     question = command.json("ask", "build", "Ship it?", "--option", "yes", "--flush")["id"]
     with OrchestratorClient("looks", outbox=outbox_path) as looks:
-        receiver.answer(looks.clarification(question), "yes", after_s=0.2)
+        receiver.answer(looks.clarification(question), "yes")
         for _ in range(4):
             command("update", "build", "--flush")
         assert looks.clarification(question).state == "answered"
