@@ -120,6 +120,8 @@ class FlushReport:
 
     destinations: Mapping[str, Delivered]
     seconds: float
+    heard: int = 0
+    """Items of the inbox that came meanwhile: what people answered, decided, wrote, and that they looked."""
 
     @property
     def delivered(self) -> int:
@@ -156,6 +158,7 @@ class FlushReport:
             "pending": self.pending,
             "held": self.held,
             "dead": self.dead,
+            "heard": self.heard,
             "seconds": round(self.seconds, 3),
             "destinations": {name: asdict(each) for name, each in self.destinations.items()},
         }
@@ -280,6 +283,7 @@ def flush_report(
     only: tuple[str, ...],
     seconds: float,
     now_us: int,
+    heard: int,
 ) -> FlushReport:
     """What changed since ``before``, and what of the events up to the mark is left."""
     return FlushReport(
@@ -289,6 +293,7 @@ def flush_report(
             if not only or row.name in only
         },
         seconds,
+        heard,
     )
 
 

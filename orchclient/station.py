@@ -221,9 +221,11 @@ class Station:
         ``watch`` sees the progress and may end the waiting by raising ``Enough``.
         """
         from orchclient.delivery import flush as flushing
+        from orchclient.outbox import inbox
 
         began, was_running = self._clock.monotonic(), self._flusher.is_running
         before = {row.name: row for row in self._rows()}  # what a starting flusher delivers counts too
+        heard_before = self._outbox.query(inbox.last_n)
         mark = flushing.begin(self._outbox, task)
         is_brief = not was_running and not self._background
         if not was_running:
@@ -236,7 +238,8 @@ class Station:
             self._outbox.on_burden = None
             self._flusher.stop(CUT_S if progress.is_cut else STOP_S)
         seconds, now_us = self._clock.monotonic() - began, self._clock.now_us()
-        return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds, now_us))
+        heard = self._outbox.query(inbox.last_n) - heard_before
+        return self._outbox.query(lambda con: flush_report(con, before, mark, tuple(only), seconds, now_us, heard))
 
     def _wait(self, since: Mark, timeout_s: float, only: Sequence[str], watch: Watch) -> Progress:
         from orchclient.delivery import flush as flushing

@@ -227,6 +227,8 @@ def _text(report: FlushReport, configured: Sequence[str], mode: str) -> str:
     if not configured and report.due:
         nobody = "No destination is configured here, and no other process delivers. Set ORCHCLIENT_URL."
         lines.append(_OFFLINE if mode == "offline" else nobody)
+    if report.heard:
+        lines.append(f"{plural(report.heard, 'item')} of the inbox came back")
     if report.dead:
         lines.append("Look: orchclient list --state dead")
     return "\n".join(lines)

@@ -209,8 +209,10 @@ def test_a_flush_brings_back_the_answers_that_wait(outbox_path: Path, receiver: 
     question = command.json("ask", "build", "Ship it?", "--option", "yes", "--option", "no", "--flush")["id"]
     with OrchestratorClient("looks", outbox=outbox_path) as looks:
         receiver.answer(looks.clarification(question), "yes")
-    assert command("flush").code == 0
+    flushed = command("flush")
+    assert (flushed.code, flushed.out.splitlines()[-1]) == (0, "1 item of the inbox came back")
     assert "Nothing waits for a person" in command("answer").out
+    assert command.json("flush")["heard"] == 0
     assert [each.path for each in receiver.requests].count("/v1/inbox/ack") == 1
 
 
