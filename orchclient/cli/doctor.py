@@ -14,7 +14,7 @@ from orchclient.cli.ailing import delivery, wal
 from orchclient.cli.colour import styled
 from orchclient.cli.config import strangers
 from orchclient.cli.finding import Finding, of
-from orchclient.cli.opening import json_option, open_whole, outbox_path, settings_of
+from orchclient.cli.opening import json_option, look_into, open_whole, outbox_path, settings_of
 from orchclient.cli.output import ExitCode, emit, number, printable
 from orchclient.cli.reaching import answers, sinks_of
 from orchclient.cli.send_test import sent
@@ -90,7 +90,7 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
     try:
         outbox = open_whole(settings) if path.exists() else None
     except OutboxError as error:
-        yield Finding("problem", str(error), check="file")
+        yield Finding("problem", str(error), _rescue(settings), check="file")
         yield from of("losses", losses.unfinished(str(path)))
         return
     if outbox is None:
@@ -101,6 +101,18 @@ def _outbox(settings: config.Settings) -> Iterator[Finding]:
         yield from _opened(settings, outbox)
     finally:
         outbox.close()
+
+
+def _rescue(settings: config.Settings) -> str:
+    """What can still be done with an outbox that nobody can record into: where it can be looked at, it can be saved."""
+    try:
+        outbox = look_into(settings)
+    except OutboxError:
+        return ""
+    if outbox is None:
+        return ""
+    outbox.close()
+    return "What it holds can be read: orchclient list. Carry it away: orchclient export -o FILE"
 
 
 def _opened(settings: config.Settings, outbox: Outbox) -> Iterator[Finding]:

@@ -185,6 +185,13 @@ def looked_where_nothing_can_be_written(path: Path, words: tuple[str, ...]) -> s
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="drops capabilities as Linux has them")
+def test_doctor_says_that_it_can_be_saved(outbox_path: Path) -> None:
+    filled(outbox_path, 1)
+    done = looked_where_nothing_can_be_written(outbox_path, ("doctor",))
+    assert (done.returncode, "Carry it away: orchclient export" in done.stdout) == (1, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops capabilities as Linux has them")
 @pytest.mark.parametrize("words", [("status",), ("export",)])
 def test_so_can_one_whose_process_was_killed_before(outbox_path: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
     copy = left_by_a_crash(outbox_path, tmp_path / "crashed")
