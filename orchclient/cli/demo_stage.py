@@ -108,9 +108,9 @@ def waits_in_vain(stage: Stage) -> None:
 
 
 def rows(stage: Stage) -> list[Recorded]:
-    """Everything that the outbox holds, oldest first."""
+    """Everything that the outbox holds, oldest first: heartbeats too, while somebody takes long to answer."""
     with _outbox(stage) as station:
-        newest_first = station.query(lambda con: listing.events(con, limit=10_000))
+        newest_first = station.query(lambda con: listing.events(con, limit=10_000, states=listing.STATES))
     return [Recorded(each.entry.id, each.entry.task, each.entry.type, each.state) for each in reversed(newest_first)]
 
 

@@ -22,6 +22,7 @@ _WORDS = {
     "clarification.consumed.v1": "answer taken",
     "task.completed.v1": "completion",
     "error.escalated.v1": "call for help",
+    "agent.heartbeat.v1": "heartbeat",
 }
 _UNSETTLED = {
     "pending": "still wait in the outbox",

@@ -15,7 +15,12 @@ import pytest
 import requests
 
 from orchclient.cli import app
+from orchclient.cli.demo_process import OUTBOX, Deadline
+from orchclient.cli.demo_stage import Stage, rows, unheard
+from orchclient.cli.demo_verdict import _WORDS
+from orchclient.testing import ManualClock, Receiver
 from tests.cli.test_demo import COMMAND, environment, processes_with
+from tests.conftest import MakeClient
 
 WAIT_S = 60
 
@@ -90,3 +95,18 @@ def test_there_is_nothing_to_open_without_a_page(capsys: pytest.CaptureFixture[s
         app.run(["demo", "--open"])
     assert ended.value.code == 2
     assert "--serve" in capsys.readouterr().err
+
+
+def test_heartbeats_while_somebody_takes_long_to_answer_break_no_promise(
+    make_client: MakeClient, receiver: Receiver, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    client = make_client("demo-agent", outbox=tmp_path / OUTBOX, url=receiver.url, clock=clock)
+    client.request_clarification("primes", "Which form?")
+    assert client.flush(WAIT_S)
+    clock.advance("2m")
+    assert receiver.wait_for(2, WAIT_S)
+    assert client.flush(WAIT_S)
+    found = rows(Stage(tmp_path, receiver.url, Deadline(0.0), unheard))
+    assert [each.id for each in found] == [event["id"] for event in receiver.events]
+    assert [_WORDS[each.type] for each in found] == ["question", "heartbeat"]
