@@ -57,7 +57,9 @@ def whole_agent(outbox: str, db: str, events: int, task: str) -> None:
 
 def forking_agent(outbox: str, db: str) -> None:
     """The parent delivers, and goes on delivering, while children record and end."""
-    with OrchestratorClient("parent", outbox=outbox, sinks=[DatabaseSink(db)], reminders="off") as client:
+    with OrchestratorClient(
+        "parent", outbox=outbox, sinks=[DatabaseSink(db)], reminders="off", heartbeat="off"
+    ) as client:
         for number in range(5):
             client.update_task_status("parents", "in_progress", {"n": number})
             pid = os.fork()

@@ -44,7 +44,7 @@ class SaysSoTooEarly:
 
 def record_and_deliver(outbox: str, sink: Any, events: int, agent: str = "agent", task: str = "task") -> None:
     """Record so many events of three tasks and deliver them all, with whatever was left by an earlier life."""
-    with OrchestratorClient(agent, outbox=outbox, sinks=[sink], reminders="off") as client:
+    with OrchestratorClient(agent, outbox=outbox, sinks=[sink], reminders="off", heartbeat="off") as client:
         for number in range(events):
             client.update_task_status(f"{task}-{number % 3}", "in_progress", {"n": number})
             if number % 7 == 6:
@@ -54,7 +54,7 @@ def record_and_deliver(outbox: str, sink: Any, events: int, agent: str = "agent"
 
 def heir(outbox: str, sink: Any) -> None:
     """A child delivers by itself, once its parent has closed: over a connection of its own."""
-    client = OrchestratorClient("parent", outbox=outbox, sinks=[sink], reminders="off")
+    client = OrchestratorClient("parent", outbox=outbox, sinks=[sink], reminders="off", heartbeat="off")
     client.update_task_status("task", "in_progress", {"n": 1})
     assert client.flush(WAIT_S)
     begun, go = os.pipe()
