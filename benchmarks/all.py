@@ -11,7 +11,7 @@ from pathlib import Path
 
 from measure import parser, tell
 
-PROGRAMS = ("record", "flush", "pacing", "latency", "answer", "peers", "imports", "ingest", "scale")
+PROGRAMS = ("record", "processes", "flush", "pacing", "latency", "answer", "peers", "imports", "ingest", "scale")
 
 
 def main() -> int:

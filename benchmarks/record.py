@@ -1,11 +1,14 @@
 """What a record call costs, beside the raw SQLite statement that keeps the same promise on the same disk.
 
-Three questions, each against its limit:
+Four questions, each against its limit:
   a  a progress update (safe from kill -9 at once, from power loss within a second) against one INSERT with NORMAL,
-     in a burst and at one call a millisecond
+     in a burst, while what is recorded is sent, and at one call a millisecond
   b  an event that is synced before the call returns against one INSERT with FULL
   c  1, 4 and 16 threads that sync every event against the same threads on one connection with a lock
+  d  4 and 16 threads that sync none at once, against the same
 
+What is synced is measured once both files have their size: as long as a -wal grows, each sync of it costs about as much
+again, whoever writes it, and how long that goes on is a matter of when it is moved. processes.py asks more processes.
 The raw side turns the same event into JSON and inserts the text into a table of two columns, nothing else.
 Exits with 1 when a file holds another number of events than were acknowledged.
 """
@@ -26,12 +29,15 @@ from threading import Barrier, Lock
 from typing import Any
 
 from attrs import evolve, frozen
+from blind_sink import blind_sink
 from measure import Spread, event_texts, parser, percentile, report, rotated, rows_in, tell, workspace
 
 from orchclient import OrchestratorClient
 
 ROUNDS = 7
 WARM_UP = 20
+GROWN = 3000
+"""Calls after which neither side's -wal grows any more."""
 THREADS = (1, 4, 16)
 TASK = "bench-task"
 
@@ -49,6 +55,7 @@ class Load:
     calls: int
     threads: int = 1
     pause_s: float = 0.0
+    warm_up: int = WARM_UP
 
 
 @frozen
@@ -58,6 +65,7 @@ class Sample:
     ordered_ns: list[int]
     seconds: float
     rows: int
+    warm_up: int
 
     @property
     def p50_us(self) -> float:
@@ -77,7 +85,7 @@ class Sample:
 
     @property
     def is_complete(self) -> bool:
-        return self.rows == len(self.ordered_ns) + WARM_UP
+        return self.rows == len(self.ordered_ns) + self.warm_up
 
 
 @frozen
@@ -91,8 +99,8 @@ class Pair:
 def main() -> int:
     """Measure, print the table; 1 when events were lost or doubled."""
     options = parser(__doc__).parse_args()
-    with workspace(options.dir) as directory:
-        samples = _measured(_pairs(directory, shrink=10 if options.quick else 1), directory)
+    with workspace(options.dir) as directory, blind_sink() as url:
+        samples = _measured(_pairs(directory, url, shrink=10 if options.quick else 1), directory)
         rows = [row for title, sides in samples.items() for row in _rows(title, sides)]
         print(report("Recording", directory, rows))
     broken = [(title, name) for title, sides in samples.items() for name in sides if not _are_complete(sides[name])]
@@ -108,28 +116,40 @@ def _are_complete(taken: Sequence[Sample]) -> bool:
 # --- The questions ------------------------------------------------------------------------------------------------
 
 
-def _pairs(directory: Path, shrink: int) -> list[Pair]:
+def _pairs(directory: Path, url: str, shrink: int) -> list[Pair]:
     progress, error = _example(directory / "progress", _progress), _example(directory / "error", _error)
-    burst, paced, synced = Load(30_000 // shrink), Load(2_000 // shrink, pause_s=0.001), Load(2_000 // shrink)
+    burst, paced = Load(30_000 // shrink), Load(2_000 // shrink, pause_s=0.001)
+    synced = Load(2_000 // shrink, warm_up=GROWN // shrink)
     return [
         _pair("a: progress, burst", burst, progress, _progress, "auto", "NORMAL"),
+        _pair("a: progress, burst, being sent", burst, progress, _progress, "auto", "NORMAL", url),
         _pair("a: progress, 1 per ms", paced, progress, _progress, "auto", "NORMAL"),
         _pair("b: error, synced", synced, error, _error, "auto", "FULL"),
         *(
             _pair(f"c: progress, synced, threads: {count}", evolve(synced, threads=count), progress, _progress, "full")
             for count in THREADS
         ),
+        *(
+            _pair(f"d: progress, threads: {count}", evolve(burst, threads=count), progress, _progress, "auto", "NORMAL")
+            for count in THREADS[1:]
+        ),
     ]
 
 
 def _pair(
-    title: str, load: Load, event: dict[str, Any], record: Record, durability: str, synchronous: str = "FULL"
+    title: str,
+    load: Load,
+    event: dict[str, Any],
+    record: Record,
+    durability: str,
+    synchronous: str = "FULL",
+    url: str | None = None,
 ) -> Pair:
     return Pair(
         title,
         {
             f"INSERT, {synchronous}": lambda place: _raw(place, load, event, synchronous),
-            f"{record.__name__.strip('_')}, {durability}": lambda place: _ours(place, load, record, durability),
+            f"{record.__name__.strip('_')}, {durability}": lambda place: _ours(place, load, record, durability, url),
         },
     )
 
@@ -172,19 +192,19 @@ def _raw(directory: Path, load: Load, event: dict[str, Any], synchronous: str) -
                 con.execute("INSERT INTO events (body) VALUES (?)", (text,))
 
         ordered_ns, seconds = _timed(insert if load.threads == 1 else insert_locked, load)
-    return Sample(ordered_ns, seconds, rows_in(path))
+    return Sample(ordered_ns, seconds, rows_in(path), load.warm_up)
 
 
-def _ours(directory: Path, load: Load, record: Record, durability: str) -> Sample:
-    path = directory / "outbox.db"
-    with OrchestratorClient("bench", outbox=path, mode="offline", durability=durability) as client:
+def _ours(directory: Path, load: Load, record: Record, durability: str, url: str | None) -> Sample:
+    path, mode = directory / "outbox.db", "online" if url else "offline"
+    with OrchestratorClient("bench", outbox=path, url=url, mode=mode, durability=durability, heartbeat="off") as client:
         ordered_ns, seconds = _timed(lambda number: record(client, number), load)
-    return Sample(ordered_ns, seconds, rows_in(path))
+    return Sample(ordered_ns, seconds, rows_in(path), load.warm_up)
 
 
 def _timed(call: Call, load: Load) -> tuple[list[int], float]:
     """The time of every call, in order of size, and of all together; the calls are shared out among the threads."""
-    for number in range(WARM_UP):
+    for number in range(load.warm_up):
         call(number)
     started = Barrier(load.threads + 1)
 

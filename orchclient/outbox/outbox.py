@@ -68,6 +68,7 @@ class Outbox:
         self._writer = Writer(self._store)
         self._closed = False
         self._known = journal.Known(0)
+        self._moved_seq = 0  # up to where this process knows the journal to be in the database file
         self._is_held = False
         self.on_commit: Callable[[], None] | None = None  # called after each commit of an event
         self.on_burden: Callable[[], None] | None = None  # called when folding or a checkpoint would be good
@@ -76,7 +77,7 @@ class Outbox:
         self._store.open()
         try:
             self._fullness = self._measured()
-            self._known.last_seq = self.query(journal.last_seq)
+            self._known.last_seq = self._moved_seq = self.query(journal.last_seq)
             self._folded_seq = self.query(folding.folded_seq)
         except BaseException:
             self._store.close()
@@ -204,7 +205,7 @@ class Outbox:
         if self._writer.is_in_transaction:
             return  # a checkpoint would wait for the gate that this thread holds
         self._store.note_past()
-        behind, commits = seq - self._folded_seq, self._writer.commits.count
+        behind, commits = seq - self._folded_seq, self._commits_to_move
         is_alone = self.on_burden is None
         if behind > folding.BEHIND_AT_MOST or commits > CHECKPOINT_AFTER:
             self._tell_of_burden(seq)
@@ -283,7 +284,7 @@ class Outbox:
 
         Whether something may have been left for later, because events come in a burst.
         """
-        last_seq, commits = self._known.last_seq, self._writer.commits.count
+        last_seq, commits = self._known.last_seq, self._commits_to_move
         is_burst = self._pace.is_burst(last_seq, time.monotonic())
         if not is_burst or last_seq - self._folded_seq > BEHIND_IN_A_BURST:
             while self._fold(folding.STEP):
@@ -309,13 +310,22 @@ class Outbox:
         self._folded_seq = fold.to_seq
         return behind - step >= step
 
+    @property
+    def _commits_to_move(self) -> int:
+        """How many commits the -wal may hold: of this process, or events of all of them.
+
+        A -wal that many processes let grow is a slow one: until it has its size, every sync writes metadata, too.
+        """
+        return max(self._writer.commits.count, self._known.last_seq - self._moved_seq)
+
     def _checkpoint(self, *, wait: bool) -> None:
         try:
             if self._store.checkpoint(wait=wait):
-                self._writer.commits.count = 0
+                self._writer.commits.count, self._moved_seq = 0, self._known.last_seq
                 self._store.note_past()
             elif wait:  # it was waited for in vain: not again at once
                 self._writer.commits.count -= CHECKPOINT_AFTER
+                self._moved_seq += CHECKPOINT_AFTER
         except OutboxError as error:
             if is_failed_sync(error.__cause__):
                 self._distrust(error)

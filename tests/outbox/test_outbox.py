@@ -430,6 +430,20 @@ def test_a_housekeeper_is_told_of_a_burden_once_in_a_while(outbox: Outbox, monke
     assert told == [250, 450, 650, 850]
 
 
+def test_the_wal_is_moved_after_so_many_events_whoever_recorded_them(
+    outbox: Outbox, outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "CHECKPOINT_AFTER", 100)
+    with closing(opened(outbox_path)) as beside:
+        beside.on_burden = lambda: None  # it leaves its chores to somebody else
+        for _ in range(6):
+            for each, events in ((beside, 95), (outbox, 5)):
+                for _ in range(events):
+                    record(each)
+        frames = outbox_path.with_name(outbox_path.name + "-wal").stat().st_size / 4096
+    assert frames < 400  # without being moved it would have more than one for each of the 600 events
+
+
 def test_fullness_is_measured_seldom_while_there_is_room_and_often_when_there_is_little(
     outbox_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
