@@ -33,6 +33,11 @@ class Stopwatch:
         """What the code is answerable for."""
         return max(0.0, self.wall_s - self.late_s)
 
+    @property
+    def so_far_s(self) -> float:
+        """What the wall's clock says inside the block."""
+        return time.monotonic() - self._began
+
     def __enter__(self) -> Self:
         self._lateness.start()
         self._began = time.monotonic()

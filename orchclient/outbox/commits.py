@@ -13,12 +13,18 @@ from typing import Any, Protocol, TypeVar
 
 from orchclient.core.errors import OutboxError
 from orchclient.outbox.connection import as_outbox_error, is_busy, is_damage, translated
+from orchclient.outbox.courtesy import OLD_S
 from orchclient.outbox.gate import Gate, busy, refused
 from orchclient.outbox.patience import Patience
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 """Statements that run inside a transaction; run again from the start when a commit failed."""
+
+
+class OthersFirst(BlockingIOError):
+    """Another process has waited for the file for longer."""
+
 
 LOCK_ERRORS = (OSError, sqlite3.OperationalError)
 """What may be raised when somebody else holds the gate or the file."""
@@ -83,7 +89,10 @@ class Commits:
     def try_commit(self, work: Work, synced: bool, is_single_statement: bool, until: float | None) -> Any:
         """The same, with SQLite's errors as they are, and without a look whose file it is."""
         con = self._prepared(synced)
+        courtesy = self._store.gate.courtesy
         try:
+            if not courtesy.is_alone and courtesy.others_are_older():
+                raise OthersFirst
             result = self._committed(con, work, is_single_statement)
         except LOCK_ERRORS as error:
             result = self._try_again(error, lambda: self._committed(con, work, is_single_statement), until)
@@ -141,13 +150,24 @@ class Commits:
     def _try_again(self, error: Exception, attempt: Callable[[], T], until: float | None) -> T:
         """After a try that met a lock: again and again, until the time is over."""
         patience = Patience.of() if until is None else Patience(until)
-        while _is_lock(error):
-            if not patience.pause():
-                raise self._busy(error) from error
-            try:
-                return attempt()
-            except LOCK_ERRORS as again:
-                error = again
+        courtesy, is_old = self._store.gate.courtesy, False
+        try:
+            while _is_lock(error):
+                if type(error) is not OthersFirst:
+                    courtesy.meet()
+                if is_old := is_old or patience.waited_s > OLD_S:
+                    courtesy.ask()
+                if not patience.pause():
+                    raise self._busy(error) from error
+                if not is_old and courtesy.others_are_older():
+                    continue
+                try:
+                    return attempt()
+                except LOCK_ERRORS as again:
+                    error = again
+        finally:
+            if is_old:
+                courtesy.thank()
         if isinstance(error, OSError) and error.errno is not None:
             raise refused(self._store.gate.path, error) from error
         raise error

@@ -9,26 +9,35 @@ from __future__ import annotations
 import random
 import time
 
+from orchclient.outbox.courtesy import OLD_S
+
 BUSY_TOTAL_S = 5.0
 """How long a call waits for other threads and processes before it raises ``OutboxBusy``."""
 
-_SHORTEST_S, _LONGEST_S = 0.001, 0.02
-_PATIENT_S = 0.2
-"""Who has waited longer tries as often as it can: nothing else puts those who wait for long before the others."""
+_PAUSES_S = ((0.001, 0.0005), (OLD_S, 0.003), (1.0, 0.0005))
+"""Until it has waited for so long, it pauses for so long: a look or two soon, since most waits are for a single commit;
+then seldom, since each look takes time from those who work; and often once the others let it go first."""
+
+_LONG_S = 0.005
+"""Somebody is stopped, or moves a large -wal."""
 
 
 class Patience:
-    """Pauses until the monotonic time ``until``. The first are short: most waits are for a single commit."""
+    """Pauses until the monotonic time ``until``."""
 
     def __init__(self, until: float) -> None:
         self._until = until
         self._since = time.monotonic()
-        self._pause_s = _SHORTEST_S
 
     @classmethod
     def of(cls, total_s: float = BUSY_TOTAL_S) -> Patience:
         """Patience for so many seconds from now."""
         return cls(time.monotonic() + total_s)
+
+    @property
+    def waited_s(self) -> float:
+        """For how long so far."""
+        return time.monotonic() - self._since
 
     def pause(self) -> bool:
         """Pause before the next try; False, at once, when the time is over."""
@@ -36,7 +45,8 @@ class Patience:
         left_s = self._until - now
         if left_s <= 0:
             return False
+        waited_s = now - self._since
+        pause_s = next((pause_s for until_s, pause_s in _PAUSES_S if waited_s < until_s), _LONG_S)
         jitter = random.uniform(0.5, 1.0)  # noqa: S311  not a secret
-        time.sleep(min(jitter * self._pause_s, left_s))
-        self._pause_s = min(1.5 * self._pause_s, _LONGEST_S) if now - self._since < _PATIENT_S else _SHORTEST_S
+        time.sleep(min(jitter * pause_s, left_s))
         return True
