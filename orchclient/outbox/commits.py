@@ -153,7 +153,7 @@ class Commits:
         courtesy, is_old = self._store.gate.courtesy, False
         try:
             while _is_lock(error):
-                if type(error) is not OthersFirst:
+                if isinstance(error, sqlite3.Error):  # at the gate a checkpoint of this process is met, too
                     courtesy.meet()
                 if is_old := is_old or patience.waited_s > OLD_S:
                     courtesy.ask()

@@ -289,7 +289,9 @@ class Outbox:
         if not is_burst or last_seq - self._folded_seq > BEHIND_IN_A_BURST:
             while self._fold(folding.STEP):
                 pass
-        if commits > (CHECKPOINT_IN_A_BURST if is_burst else CHECKPOINT_AFTER) or self._store.wal.is_due:
+        # Not for events that are synced at once: each sync of a -wal that grows is dearer than the checkpoint.
+        may_wait = is_burst and self.has_unsynced
+        if commits > (CHECKPOINT_IN_A_BURST if may_wait else CHECKPOINT_AFTER) or self._store.wal.is_due:
             self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
         self._store.note_past()
         return is_burst

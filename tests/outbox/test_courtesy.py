@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +17,9 @@ import pytest
 from orchclient.outbox import commits, courtesy
 from orchclient.outbox.commits import Commits
 from orchclient.outbox.courtesy import Courtesy
+from orchclient.outbox.gate import alone
 from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.patience import Patience
 from tests.outbox.test_outbox import opened, record
 from tests.stopwatch import Stopwatch
 
@@ -110,3 +114,19 @@ def test_who_has_met_nobody_records_at_once(gate: Path, outbox_path: Path, monke
     monkeypatch.setattr(commits, "OLD_S", 3600.0)  # to wait for this would be seen
     with closing(opened(outbox_path)) as outbox, somebody_who_asks(gate):
         record(outbox)
+
+
+def test_a_checkpoint_of_one_s_own_is_nobody_to_be_courteous_to(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would make every commit of the next second dearer."""
+    waits, real = Event(), Patience.pause
+    monkeypatch.setattr(Patience, "pause", lambda self: (waits.set(), real(self))[1])
+    with closing(opened(outbox_path)) as outbox:
+        record(outbox)
+        with ThreadPoolExecutor(1) as pool:
+            with alone(f"{outbox_path}.gate"):
+                recording = pool.submit(record, outbox)
+                assert waits.wait(20)
+            recording.result(20)
+        assert outbox._store.gate.courtesy.is_alone

@@ -421,6 +421,24 @@ def test_in_a_burst_the_fold_waits_until_it_is_over_or_far_behind(
     assert folded_after(folding.STEP * 2 + 1, 0.1) == (2500, True)
 
 
+@pytest.mark.parametrize(("synced", "moved"), [(True, [40, 80, 120]), (False, [80, 160])])
+def test_in_a_burst_the_wal_is_moved_late_unless_every_event_is_synced(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, *, synced: bool, moved: list[int]
+) -> None:
+    monkeypatch.setattr(outbox._pace, "is_burst", lambda *_: True)
+    monkeypatch.setattr(outbox_module, "CHECKPOINT_AFTER", 30)
+    monkeypatch.setattr(outbox_module, "CHECKPOINT_IN_A_BURST", 70)
+    outbox.on_burden = lambda: None
+    seen: list[int] = []
+    real = outbox._store.checkpoint
+    monkeypatch.setattr(outbox._store, "checkpoint", lambda **how: (seen.append(outbox.newest_seq), real(**how))[1])
+    for number in range(1, 161 if not synced else 121):
+        outbox.record(event(), None, synced)
+        if number % 20 == 0:
+            outbox.keep_house()
+    assert seen == moved
+
+
 def test_a_housekeeper_is_told_of_a_burden_once_in_a_while(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folding, "BEHIND_AT_MOST", 200)
     told: list[int] = []
