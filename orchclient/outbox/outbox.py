@@ -289,10 +289,11 @@ class Outbox:
         if not is_burst or last_seq - self._folded_seq > BEHIND_IN_A_BURST:
             while self._fold(folding.STEP):
                 pass
-        # Not for events that are synced at once: each sync of a -wal that grows is dearer than the checkpoint.
-        may_wait = is_burst and self.has_unsynced
-        if commits > (CHECKPOINT_IN_A_BURST if may_wait else CHECKPOINT_AFTER) or self._store.wal.is_due:
-            self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER)
+        # Events that are synced at once keep the gate busy, and each sync of a -wal that grows is dearer than a
+        # checkpoint. So there it is not put off, and waits for its moment: no late sync waits for it.
+        is_late = is_burst and self.has_unsynced
+        if commits > (CHECKPOINT_IN_A_BURST if is_late else CHECKPOINT_AFTER) or self._store.wal.is_due:
+            self._checkpoint(wait=commits > CHECKPOINT_MYSELF_AFTER or not self.has_unsynced)
         self._store.note_past()
         return is_burst
 
