@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from orchclient.outbox.glance import Glance
 
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh", "fish", "powershell")
 VARIABLE = "_ORCHCLIENT_COMPLETE"
 MOST = 50
 
@@ -34,11 +34,13 @@ def completion_command(ctx: click.Context, shell: str, as_json: bool) -> int:
     Examples: eval "$(orchclient completion bash)"        # in ~/.bashrc
               eval "$(orchclient completion zsh)"         # in ~/.zshrc, behind compinit
               orchclient completion fish > ~/.config/fish/completions/orchclient.fish
+              orchclient completion powershell | Out-String | Invoke-Expression    # in $PROFILE
     """
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
-    assert found is not None
+    if found is None:
+        raise click.UsageError(f"the click installed here knows no {shell}: pip install --upgrade 'click>=8.5'", ctx)
     script = found(ctx.find_root().command, {}, "orchclient", VARIABLE).source()
     emit({"ok": True, "shell": shell, "script": script}, script, as_json=as_json)
     return ExitCode.DONE

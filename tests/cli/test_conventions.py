@@ -279,7 +279,15 @@ def test_quiet_leaves_the_result_and_the_errors(outbox_path: Path) -> None:
 # --- completion -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("shell", "words"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --no")])
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", "complete -o"),
+        ("zsh", "#compdef"),
+        ("fish", "complete --no"),
+        ("powershell", "Register-ArgumentCompleter -Native -CommandName orchclient"),
+    ],
+)
 def test_a_shell_gets_its_script(shell: str, words: str) -> None:
     ended = inside("completion", shell)
     assert (ended.code, words in ended.out, "_ORCHCLIENT_COMPLETE" in ended.out) == (0, True, True)
@@ -292,6 +300,23 @@ def completed(command: Inside, *typed: str) -> list[str]:
     done = subprocess.run([sys.executable, "-m", "orchclient"], env=environment, capture_output=True, text=True)
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_a_click_that_knows_no_powershell_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.shell_completion.get_completion_class", lambda shell: None)
+    ended = inside("completion", "powershell")
+    assert (ended.code, "pip install --upgrade 'click>=8.5'" in ended.err) == (2, True)
+
+
+def test_powershell_is_offered_three_lines_for_each_word(outbox_path: Path) -> None:
+    asked = {"_ORCHCLIENT_COMPLETE": "powershell_complete", "COMP_WORDS": "orchclient with", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "orchclient"],
+        env={**os.environ, **Inside(outbox_path, "http://127.0.0.1:1").environment, **asked},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stderr, done.stdout.splitlines()[:2]) == ("", ["plain", "withdraw"])
 
 
 def test_commands_options_destinations_tasks_and_ids_are_completed(outbox_path: Path) -> None:
