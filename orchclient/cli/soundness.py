@@ -24,8 +24,8 @@ def sqlite() -> Iterator[Finding]:
     if checkup.has_wal_reset_bug():
         yield Finding(
             "ok",
-            f"SQLite {checkup.sqlite_version()} has the WAL-reset bug (a checkpoint that meets a commit can corrupt "
-            "the file); orchclient's gate keeps it away",
+            f"orchclient's gate keeps the WAL-reset bug of SQLite {checkup.sqlite_version()} away (a checkpoint that "
+            "meets a commit could corrupt the file)",
             "Let no other program write to the outbox file, or use a Python with SQLite 3.51.3 or later.",
         )
     else:

@@ -449,6 +449,7 @@ def test_a_review_is_decided_with_a_comment(orchestrator: Orchestrator, browser:
     take(orchestrator, completion)
     page = browser.open(f"/r/{completion['id']}")
     assert "85 of 100" in page.words
+    assert "With no answer" in page.words
     assert "Choose a decision" in browser.send().words
     assert "Say which changes" in browser.send(outcome="changes_requested").words
     assert items(orchestrator, outbox) == []
@@ -461,6 +462,7 @@ def test_a_review_is_decided_with_a_comment(orchestrator: Orchestrator, browser:
     )
     assert "Changes requested by you" in page.words
     assert "Waiting for the agent to pick it up" in page.words
+    assert "With no answer" not in page.words
     orchestrator.decide(
         completion["id"], Decision("rejected", {"kind": "human", "id": "bo"}, None, None, "web", None, 1)
     )
