@@ -7,6 +7,8 @@ import sqlite3
 import time
 from zlib import crc32
 
+from orchclient.outbox.connection import is_damage
+
 log = logging.getLogger("orchclient")
 
 TOO_LONG = "too long"
@@ -32,11 +34,25 @@ def damage(what: str) -> sqlite3.DatabaseError:
 
 def refuse_damaged(con: sqlite3.Connection) -> None:
     """Raise ``sqlite3.DatabaseError`` when a short check finds the file damaged."""
-    if _pragma(con, "page_count") * _pragma(con, "page_size") > AT_START_BYTES:
-        return
-    said = quick_check(con, AT_START_S)
+    said = _short_check(con)
     if said not in ("ok", TOO_LONG):
         raise damage(said)
+
+
+def is_known_to_be_sound(con: sqlite3.Connection) -> bool:
+    """Whether a short check finds nothing wrong with the file; False also when it would take too long."""
+    try:
+        return _short_check(con) == "ok"
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return False
+
+
+def _short_check(con: sqlite3.Connection) -> str:
+    if _pragma(con, "page_count") * _pragma(con, "page_size") > AT_START_BYTES:
+        return TOO_LONG
+    return quick_check(con, AT_START_S)
 
 
 def _pragma(con: sqlite3.Connection, name: str) -> int:

@@ -17,7 +17,7 @@ from typing import Protocol
 from attrs import frozen
 
 from orchclient.core.errors import OutboxError
-from orchclient.outbox import files, owed
+from orchclient.outbox import checkup, files, owed
 from orchclient.outbox.connection import is_damage, retry_busy, translated
 from orchclient.outbox.gate import Gate, alone
 
@@ -71,6 +71,7 @@ class Rescue:
 
     _store: Store
     _ghosts: Ghosts
+    _acquitted: set[files.FileIdentity]  # files that were found sound after all
     _now_us: Callable[[], int]
 
     def open_adopted(self) -> sqlite3.Connection:
@@ -141,8 +142,31 @@ class Rescue:
 
         if files.identity(self._store.path) == found:  # else another process met the same damage, and replaced them
             salvage.refuse_unreadable(self._store.path)
+            con = self._sound_after_all(found)
+            if con is not None:
+                return con
             self._set_aside(error)
         return self._store.open_replacement()
+
+    def _sound_after_all(self, found: files.FileIdentity | None) -> sqlite3.Connection | None:
+        """A connection, when nothing is wrong with the file now that the disk can be read: SQLite says of a disk that
+        cannot that the file is malformed. Not twice of one file: then the check does not see what is wrong with it.
+        """
+        if found is None or found in self._acquitted:
+            return None
+        try:
+            self._store.refuse_lone_wal()
+            con = self._store.open_replacement()
+        except OutboxError as error:
+            if not is_damage(error.__cause__):
+                raise
+            return None
+        with self._store.closed_on_failure(con):
+            if checkup.is_known_to_be_sound(con):
+                self._acquitted.add(found)
+                return con
+        con.close()
+        return None
 
     def _set_aside(self, why: BaseException | str) -> None:
         from orchclient.outbox import salvage

@@ -110,6 +110,7 @@ class Store:
         self._con: sqlite3.Connection | None = None
         self._checkpoints = Checkpoints()
         self._ghosts = Ghosts()
+        self._acquitted: set[files.FileIdentity] = set()
         self._idle: list[sqlite3.Connection] = []
         self._past: Past | None = None
         self._pid = 0  # the process that opened it
@@ -142,7 +143,7 @@ class Store:
         return con
 
     def _rescue(self) -> Rescue:
-        return Rescue(self, self._ghosts, self._origin.now_us)
+        return Rescue(self, self._ghosts, self._acquitted, self._origin.now_us)
 
     def _open_unharmed(self) -> sqlite3.Connection:
         self.refuse_lone_wal()

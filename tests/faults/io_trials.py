@@ -394,6 +394,7 @@ class _untranslated:  # noqa: N801
 def takes_a_read_error_for_damage() -> None:
     """Files are set aside as soon as SQLite calls them malformed, which it does when they cannot be read."""
     recover = store.Store.recover
+    rescue.Rescue._sound_after_all = lambda self, found: None  # type: ignore[method-assign]
     store.Store._open_damaged = lambda self, error: self._rescue().replace_damaged(error, None)  # type: ignore[method-assign]
     ask = store.Store._ask
 

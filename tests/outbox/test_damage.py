@@ -22,7 +22,7 @@ from orchclient.core.errors import OutboxError
 from orchclient.outbox import asides, checkup, connection, identity, journal, past, salvage
 from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
-from tests.outbox.test_outbox import event, opened, places
+from tests.outbox.test_outbox import event, opened, places, record
 
 PAGE = 4096
 
@@ -368,15 +368,12 @@ def test_control_rows_that_are_held_are_seen_in_memory(outbox_path: Path, monkey
     assert salvaged(outbox_path.with_name("other.db"), outbox_path, salvage.copy_undelivered)[1] > MANY * BODY / 2
 
 
-def test_damage_that_only_the_last_look_meets_is_damage_like_any_other(
-    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The check at the start is bounded, and the mark of what the journal holds is written after it."""
-    ids = filled(outbox_path)
+def meet_damage(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """SQLite calls the file malformed so often: when it is, and when the disk cannot read it."""
     note, met = past.Past.note, []
 
     def malformed(self: past.Past, con: sqlite3.Connection) -> None:
-        if len(met) < 2:  # once, and once more as it is: a read error of the disk looks the same
+        if len(met) < times:
             met.append(True)
             error = sqlite3.DatabaseError("database disk image is malformed")
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
@@ -384,6 +381,40 @@ def test_damage_that_only_the_last_look_meets_is_damage_like_any_other(
         note(self, con)
 
     monkeypatch.setattr(past.Past, "note", malformed)
+
+
+def ids_in(outbox: Outbox) -> set[str]:
+    return {entry.id for entry in outbox.query(lambda con: list(journal.newest(con, None, 0, 10**6)))}
+
+
+def test_damage_that_only_the_last_look_meets_is_damage_like_any_other(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check at the start is bounded, and the mark of what the journal holds is written after it."""
+    ids = filled(outbox_path)
+    monkeypatch.setattr(checkup, "AT_START_BYTES", 0)
+    meet_damage(monkeypatch, 2)  # once, and once more as it is: a read error of the disk looks the same
     with closing(opened(outbox_path)) as outbox:
-        assert set(ids) <= {entry.id for entry in outbox.query(lambda con: list(journal.newest(con, None, 0, 10**6)))}
+        assert set(ids) <= ids_in(outbox)
     assert list(outbox_path.parent.glob("outbox.db.damaged*"))
+
+
+def test_a_file_that_is_sound_once_the_disk_can_read_it_stays_where_it_is(
+    outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = filled(outbox_path)
+    meet_damage(monkeypatch, 2)
+    with closing(opened(outbox_path)) as outbox:
+        record(outbox)
+        assert (len(ids_in(outbox)), ids_in(outbox) >= set(ids)) == (len(ids) + 1, True)
+    assert not list(outbox_path.parent.glob("outbox.db.damaged*"))
+
+
+def test_a_file_that_is_called_sound_and_meets_damage_again_is_set_aside(outbox_path: Path) -> None:
+    error = checkup.damage("a page that the check does not look at")
+    with closing(opened(outbox_path)) as outbox:
+        record(outbox)
+        for is_set_aside in (False, True):
+            outbox._store.recover(error, is_certain=True)
+            found = list(outbox_path.parent.glob("outbox.db.damaged*"))
+            assert (bool(found), len(ids_in(outbox))) == (is_set_aside, 1)
