@@ -42,4 +42,8 @@ class SystemClock:
     @staticmethod
     def randomness() -> bytes:
         """Ten bytes of the kernel's randomness: not shared with a forked child."""
-        return os.urandom(10)
+        return _random_bytes(10)
+
+
+# Where there is getrandom(2), CPython calls it without letting go of its lock: urandom() lets other threads in.
+_random_bytes = getattr(os, "getrandom", os.urandom)

@@ -21,6 +21,9 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 """Statements that run inside a transaction; run again from the start when a commit failed."""
 
+Together = Callable[[sqlite3.Connection, list[Any]], list[Any]]
+"""Runs works that are one writing statement each as one such statement for all, and returns the result of each."""
+
 
 class OthersFirst(BlockingIOError):
     """Another process has waited for the file for longer."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 from zlib import crc32
 
 from attrs import frozen
 
 from orchclient.core.events import Event, EventType
+from orchclient.outbox.connection import is_busy
 
-_INSERT = "INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO events (id, task, agent, type, priority, recorded_us, crc, body) VALUES {_VALUES}"
 _COLUMNS = "seq, id, task, agent, type, priority, recorded_us, crc, body"
 
 
@@ -69,33 +73,71 @@ FOREIGN_AT_MOST = 1000
 class Append:
     """The writer's work for one event. Run twice, it stores the event once."""
 
-    __slots__ = ("_event", "_known", "_ran", "_status", "_synced")
+    __slots__ = ("_status", "_synced", "event", "has_run", "known")
 
     def __init__(self, event: Event, status: str | None, synced: bool, known: Known) -> None:
-        self._event = event
+        self.event = event
         self._status = status
         self._synced = synced
-        self._known = known
-        self._ran = False
+        self.known = known
+        self.has_run = False  # it may be stored, though the commit failed
 
     def __call__(self, con: sqlite3.Connection) -> int:
         """Store the event and return its ``seq``."""
-        event, known = self._event, self._known
-        if self._ran:
-            stored = _seq_of(con, event.id)
-            if stored:
-                known.needs_sync |= self._synced  # the commit that stored it may have failed at its sync
-                return stored
-        self._ran = True
-        seq: int = con.execute(_INSERT, event).lastrowid  # type: ignore[assignment]
-        if seq != known.last_seq + 1:
-            known.meet_foreign_events(con, seq)
-        known.last_seq = seq
-        status = self._status
-        if status is not None and known.statuses.get(event.task) != status:
-            known.statuses[event.task] = status
-            known.needs_sync |= not self._synced
+        if self.has_run and (stored := self.stored(con)):
+            return stored
+        self.has_run = True
+        try:
+            seq: int = con.execute(_INSERT, self.event).lastrowid  # type: ignore[assignment]
+        except sqlite3.OperationalError as error:
+            self.has_run = not is_busy(error)
+            raise
+        if seq != self.known.last_seq + 1:
+            self.known.meet_foreign_events(con, seq)
+        self.is_stored(seq)
         return seq
+
+    def stored(self, con: sqlite3.Connection) -> int | None:
+        """Where the event is, if an earlier run stored it."""
+        seq = _seq_of(con, self.event.id)
+        if seq:
+            self.known.needs_sync |= self._synced  # the commit that stored it may have failed at its sync
+        return seq
+
+    def is_stored(self, seq: int) -> None:
+        """Note that the event is stored: what is the journal's end, and the last status of its task."""
+        known, status = self.known, self._status
+        known.last_seq = seq
+        if status is not None and known.statuses.get(self.event.task) != status:
+            known.statuses[self.event.task] = status
+            known.needs_sync |= not self._synced
+
+
+def append_together(con: sqlite3.Connection, appends: list[Append]) -> list[int]:
+    """The works of events that were recorded at the same time, as one statement; the ``seq`` of each."""
+    if any(each.has_run for each in appends):
+        return [each(con) for each in appends]
+    for each in appends:
+        each.has_run = True
+    values = tuple(chain.from_iterable(each.event for each in appends))
+    try:
+        last_seq: int = con.execute(_insert(len(appends)), values).lastrowid  # type: ignore[assignment]
+    except sqlite3.OperationalError as error:
+        for each in appends:
+            each.has_run = not is_busy(error)
+        raise
+    seqs = list(range(last_seq - len(appends) + 1, last_seq + 1))
+    known = appends[0].known
+    if seqs[0] != known.last_seq + 1:
+        known.meet_foreign_events(con, seqs[0])
+    for each, seq in zip(appends, seqs, strict=True):
+        each.is_stored(seq)
+    return seqs
+
+
+@cache
+def _insert(count: int) -> str:
+    return _INSERT + f", {_VALUES}" * (count - 1)
 
 
 Recording = Callable[[Event, str | None], int]
@@ -108,14 +150,14 @@ class Composed:
     def __init__(self, work: Callable[[sqlite3.Connection, Recording], Any], event_id: str, known: Known) -> None:
         self._work = work
         self._event_id = event_id
-        self._known = known
+        self.known = known
         self._result: tuple[Any] | None = None
 
     def __call__(self, con: sqlite3.Connection) -> Any:
         """What the work returns, of the run that is stored."""
         if self._result is not None and _seq_of(con, self._event_id):
             return self._result[0]
-        result = self._work(con, lambda event, status: Append(event, status, True, self._known)(con))
+        result = self._work(con, lambda event, status: Append(event, status, True, self.known)(con))
         self._result = (result,)
         return result
 

@@ -121,7 +121,7 @@ class Outbox:
         synced = synced or (status is not None and known.statuses.get(event.task) != status)
         append = journal.Append(event, status, synced, known)
         try:
-            seq: int = writer.run(append, synced, True)
+            seq: int = writer.run(append, synced, journal.append_together)
         except BaseException:
             known.forget()
             raise
@@ -204,7 +204,7 @@ class Outbox:
         is_wal_due = self._measure_at_times(seq)
         if self._writer.is_in_transaction:
             return  # a checkpoint would wait for the gate that this thread holds
-        self._store.note_past()
+        self._store.note_past(seq)
         behind, commits = seq - self._folded_seq, self._commits_to_move
         is_alone = self.on_burden is None
         if behind > folding.BEHIND_AT_MOST or commits > CHECKPOINT_AFTER:

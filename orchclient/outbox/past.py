@@ -64,6 +64,7 @@ class Past:
         self._path = path
         self._fd = create_lock_file(Path(path + ".mark"))
         self._known = mark_of(os.pread(self._fd, _LENGTH, 0))
+        self._source: str | None = None  # the newest that was seen; one that was renewed since names the same file
         self.is_first = self._enter()  # nobody else has the outbox open
         self.ended_well = not wal_bytes(path) and self._known in (None, self._as_it_is(self._known))
 
@@ -97,7 +98,17 @@ class Past:
 
     def note(self, con: sqlite3.Connection) -> None:
         """Write down what the journal holds now. What cannot be written is left: the mark is a help, no promise."""
-        mark = self._as_it_is(Mark(identity.identities(con).newest, journal.last_seq(con)))
+        self._source = identity.identities(con).newest
+        self._note_place(self._source, journal.last_seq(con))
+
+    def note_place(self, seq: int) -> bool:
+        """The same, of a journal that is known to reach up to ``seq``, without a question; False if one is needed."""
+        if self._source is not None:
+            self._note_place(self._source, seq)
+        return self._source is not None
+
+    def _note_place(self, source: str, seq: int) -> None:
+        mark = self._as_it_is(Mark(source, seq))
         if mark is not None and mark != self._known:
             self._write(mark)
 

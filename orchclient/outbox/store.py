@@ -232,10 +232,13 @@ class Store:
                 retry_busy(lambda: identity.renew(con, source, journal.last_seq(con) + 1, now_us, lost_tail(missing)))
         checkup.announce(self.path, missing, checkup.spoiled(con))
 
-    def note_past(self) -> None:
-        """Write down beside the file what it holds, if it is still the one at the path. A question and one write."""
+    def note_past(self, seq: int | None = None) -> None:
+        """Write down beside the file what it holds, if it is still the one at the path: up to ``seq`` where known.
+
+        One write; without ``seq``, a question.
+        """
         past = self._past
-        if past is not None and self.is_intact():
+        if past is not None and self.is_intact() and not (seq and past.note_place(seq)):
             self.query(past.note)
 
     def _close_side_files(self) -> None:

@@ -8,6 +8,9 @@ C (CPython's eval breaker), in a ``finally`` as well. So nothing that others dep
 a thread's number in an attribute, and an assignment in a ``finally`` takes it away. A call leaves the queue when it is
 settled, not when somebody takes it up, so whoever leads next finishes what an interrupted leader began. The bells only
 save time: who waits looks for itself now and then.
+
+Who is woken waits for Python's interpreter lock next, so a leader that rang for all of a group would make all of them
+wait twice. It rings for one, and each who leaves rings for the one behind it: docs/decisions/0025-who-wakes-whom.md.
 """
 
 from __future__ import annotations
@@ -16,17 +19,17 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Lock, get_ident
 from typing import Any
 
 from orchclient.core.errors import OutboxBusy, OutboxError
-from orchclient.outbox.commits import Commits, Store, Work
+from orchclient.outbox.commits import Commits, Store, Together, Work
 from orchclient.outbox.connection import translated
 from orchclient.outbox.patience import BUSY_TOTAL_S
 
-MAX_GROUP = 256
+MAX_GROUP = 100  # SQLite before 3.32 takes 999 values in one statement, and an event has 8
 LOOK_AGAIN_S = 0.1
 NOBODY = 0
 
@@ -34,29 +37,18 @@ NOBODY = 0
 class Ticket:
     """One caller's work in the queue. Without work: waiting to lead alone. Gives up at the monotonic time ``until``."""
 
-    __slots__ = (
-        "bell",
-        "error",
-        "is_gone",
-        "is_settled",
-        "is_single_statement",
-        "is_taken",
-        "result",
-        "synced",
-        "until",
-        "work",
-    )
+    is_taken = False  # somebody is committing it, or was interrupted doing so
+    is_settled = False  # result or error is there
+    is_gone = False  # nobody waits for it any more
+    result: Any = None
+    error: BaseException | None = None
+    behind: Ticket | None = None  # of the same group: whose bell is rung when this one leaves
 
-    def __init__(self, work: Work | None, synced: bool, is_single_statement: bool, until: float) -> None:
+    def __init__(self, work: Work | None, synced: bool, together: Together | None, until: float) -> None:
         self.work = work
         self.synced = synced
-        self.is_single_statement = is_single_statement
+        self.together = together
         self.until = until
-        self.is_taken = False  # somebody is committing it, or was interrupted doing so
-        self.is_settled = False  # result or error is there
-        self.is_gone = False  # nobody waits for it any more
-        self.result: Any = None
-        self.error: BaseException | None = None
         self.bell: SimpleQueue[None] = SimpleQueue()  # rung when there is something to see
 
     @property
@@ -76,8 +68,8 @@ class Writer:
         self._is_in_transaction = False  # the leader is inside ``transaction``
         self.commits = Commits(store)
 
-    def run(self, work: Work, synced: bool, is_single_statement: bool = False) -> Any:
-        """Run ``work`` in a committed transaction and return its result.
+    def run(self, work: Work, synced: bool, together: Together | None = None) -> Any:
+        """Run ``work`` in a committed transaction and return its result; with ``together`` it is a single statement.
 
         Durable afterwards: always against the death of the process, against power loss when ``synced``. Raises what
         ``work`` raises, or ``OutboxError``; then nothing of this work is stored and others' work is not affected.
@@ -91,8 +83,8 @@ class Writer:
                 if not self._leader and not self._waiting:
                     self._leader = me
             if self._leader == me:  # nobody to share a commit with
-                return self.commits.commit(work, synced, is_single_statement)
-            return self._follow(me, Ticket(work, synced, is_single_statement, time.monotonic() + BUSY_TOTAL_S))
+                return self.commits.commit(work, synced, together is not None)
+            return self._follow(me, Ticket(work, synced, together, time.monotonic() + BUSY_TOTAL_S))
         finally:
             if self._leader == me:
                 self._leader = NOBODY
@@ -123,18 +115,29 @@ class Writer:
                     raise self._waited_in_vain()
         finally:
             ticket.is_gone = True
+            if ticket.behind is not None:
+                ticket.behind.bell.put(None)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result
 
     def _leads_for(self, me: int, ticket: Ticket) -> bool:
         """Whether this thread leads from now on: it is the first in the queue, and nobody else leads."""
-        if next((each for each in tuple(self._waiting) if not each.is_over), ticket) is not ticket:
+        if self._leader:  # who rings the first in the queue when it is done
             return False
         with self._mutex:
-            if not self._leader:
+            if not self._leader and self._first() is ticket:
                 self._leader = me
         return self._leader == me
+
+    def _first(self) -> Ticket | None:
+        """The first in the queue; those who need not be there any more are taken out. With the mutex."""
+        waiting = self._waiting
+        while waiting:
+            if not waiting[0].is_over:
+                return waiting[0]
+            waiting.popleft()
+        return None
 
     def _has_patience(self, ticket: Ticket) -> bool:
         """Wait for a ring, a while at most; False when the ticket's time is over, and nobody is at work on it."""
@@ -145,8 +148,10 @@ class Writer:
             if ticket.is_gone:
                 return False
             left_s = LOOK_AGAIN_S
-        with suppress(Empty):  # to be looked for all the same: who was to ring may have been interrupted
-            ticket.bell.get(timeout=min(left_s, LOOK_AGAIN_S))
+        try:  # noqa: SIM105  a call less for everybody who waits
+            ticket.bell.get(True, min(left_s, LOOK_AGAIN_S))
+        except Empty:
+            pass  # to be looked for all the same: who was to ring may have been interrupted
         return True
 
     def _waited_in_vain(self) -> OutboxBusy:
@@ -157,55 +162,47 @@ class Writer:
 
     def _ring_the_first(self) -> None:
         """Wake the next one who may lead."""
-        for ticket in tuple(self._waiting):
-            if not ticket.is_over:
-                ticket.bell.put(None)
-                return
-            self._forget(ticket)
-
-    def _forget(self, ticket: Ticket) -> None:
-        with suppress(ValueError):  # another thread was quicker
-            self._waiting.remove(ticket)
+        with self._mutex:
+            first = self._first()
+        if first is not None:
+            first.bell.put(None)
 
     # --- leading --------------------------------------------------------------------------------------------------
 
     def _commit_for_all(self) -> None:
         """Commit for everyone who waits right now, up to one who waits to be alone."""
         group = self._group()
-        if not group:
-            return
-        self._commit_group(group)
-        for ticket in group:
-            if ticket.is_settled:
-                self._forget(ticket)
-                ticket.bell.put(None)
-            else:
-                ticket.is_taken = False
+        if group:
+            self._commit_group(group)
 
     def _group(self) -> list[Ticket]:
         group: list[Ticket] = []
-        for ticket in tuple(self._waiting):
-            if ticket.is_over:
-                continue
-            if ticket.work is None or len(group) == MAX_GROUP:
-                break
-            with self._mutex:
-                ticket.is_taken = not ticket.is_gone
-            if ticket.is_taken:
+        with self._mutex:
+            for ticket in tuple(self._waiting):
+                if ticket.is_over:
+                    continue
+                if ticket.work is None or len(group) == MAX_GROUP:
+                    break
+                ticket.is_taken = True
+                if group:
+                    group[-1].behind = ticket
                 group.append(ticket)
         return group
 
     def _commit_group(self, tickets: list[Ticket]) -> None:
-        """All in one transaction; when that fails, each alone, so that only the one to blame gets the error.
+        """All in one transaction, or even one statement; when that fails, each alone, so that only the one to blame
+        gets the error.
 
         When others do not let go of the file, those give up whose time is over.
         """
-        synced = any(ticket.synced for ticket in tickets)
+        works: list[Any] = [ticket.work for ticket in tickets]
+        synced = True in [ticket.synced for ticket in tickets]
+        together, until = _together(tickets), tickets[0].until  # who has waited for longest
         try:
-            until = min(ticket.until for ticket in tickets)
-            results = self.commits.try_commit(
-                lambda con: [_work_of(each)(con) for each in tickets], synced, False, until
-            )
+            if together is None:
+                results = self.commits.try_commit(lambda con: [work(con) for work in works], synced, False, until)
+            else:
+                results = self.commits.try_commit(lambda con: together(con, works), synced, True, until)
             if self._store.is_intact():
                 for ticket, result in zip(tickets, results, strict=True):
                     ticket.result, ticket.is_settled = result, True
@@ -222,7 +219,7 @@ class Writer:
     def _settle_alone(self, ticket: Ticket) -> None:
         try:
             ticket.result = self.commits.commit(
-                _work_of(ticket), ticket.synced, ticket.is_single_statement, ticket.until
+                _work_of(ticket), ticket.synced, ticket.together is not None, ticket.until
             )
         except Exception as error:  # noqa: BLE001  handed to the caller that waits for this ticket
             ticket.error = error
@@ -233,13 +230,12 @@ class Writer:
         me = get_ident()
         if self._leader == me:
             return False
-        ticket = Ticket(None, False, False, time.monotonic() + timeout_s)
+        ticket = Ticket(None, False, None, time.monotonic() + timeout_s)
         try:
             self._waiting.append(ticket)
             while not self._leads_for(me, ticket):
                 if not self._has_patience(ticket):
                     return False
-            self._forget(ticket)
         except BaseException:
             if self._leader == me:
                 self._leader = NOBODY
@@ -308,9 +304,17 @@ def _work_of(ticket: Ticket) -> Work:
     return ticket.work
 
 
+def _together(tickets: list[Ticket]) -> Together | None:
+    """How all of them are done in one statement, if they can be."""
+    ways = {ticket.together for ticket in tickets}
+    return ways.pop() if len(ways) == 1 else None
+
+
 def _give_up(tickets: list[Ticket], error: OutboxBusy) -> None:
     """Those whose time is over get an error each of their own; the others stay in the queue."""
     now = time.monotonic()
     for ticket in tickets:
         if ticket.until <= now:
             ticket.error, ticket.is_settled = type(error)(str(error)), True
+        else:
+            ticket.is_taken = False

@@ -26,7 +26,7 @@ import orchclient
 from orchclient import OrchestratorClient
 from orchclient.outbox import folding, limits
 from orchclient.outbox import outbox as outbox_module
-from orchclient.outbox.commits import Work
+from orchclient.outbox.commits import Together, Work
 from orchclient.outbox.gate import is_locked_alone, lock_file
 from orchclient.outbox.writer import Writer
 
@@ -179,10 +179,10 @@ def keep_house_at_every_call() -> None:
 def release_by_a_call() -> None:
     """A planted bug, and what one would write: a method in ``finally`` lets the next one lead."""
 
-    def run(self: Writer, work: Work, synced: bool, is_single_statement: bool = False) -> Any:
+    def run(self: Writer, work: Work, synced: bool, together: Together | None = None) -> Any:
         self.acquire()
         try:
-            return self.commits.commit(work, synced, is_single_statement)
+            return self.commits.commit(work, synced, together is not None)
         finally:
             self.release()
 

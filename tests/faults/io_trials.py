@@ -366,7 +366,7 @@ def tries_again_without_looking() -> None:
         errors.clear()
         result = commit(self, work, *rest)
         if errors and isinstance(work, journal.Append):
-            work._ran = False
+            work.has_run = False
             result = commit(self, work, *rest)
         return result
 

@@ -125,7 +125,7 @@ def test_another_process_s_change_of_status_makes_ours_a_change_again(outbox_pat
 def test_many_threads_share_commits_and_each_gets_its_own_place(outbox: Outbox) -> None:
     seen: list[int] = []
     commits: list[str] = []
-    outbox._store.connection().set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    outbox._store.connection().set_trace_callback(lambda sql: commits.append(sql) if "INTO events" in sql else None)
     barrier = threading.Barrier(16)
 
     def work(number: int) -> None:
@@ -187,7 +187,7 @@ def test_a_record_whose_commit_failed_is_stored_once_when_it_is_tried_again(outb
             raise sqlite3.OperationalError("disk I/O error")
         return seq
 
-    assert outbox._writer.run(commits_and_then_fails, True, True) == 1
+    assert outbox._writer.run(commits_and_then_fails, True, journal.append_together) == 1
     assert places(outbox) == [1]
 
 
