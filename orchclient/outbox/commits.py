@@ -8,14 +8,15 @@ free: see writer.py.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from orchclient.core.errors import OutboxError
-from orchclient.outbox.connection import as_outbox_error, is_busy, is_damage, translated
-from orchclient.outbox.courtesy import OLD_S
+from orchclient.outbox.connection import as_outbox_error, failed_sync, is_busy, is_damage, translated
 from orchclient.outbox.gate import Gate, busy, refused
 from orchclient.outbox.patience import Patience
+from orchclient.outbox.wal_sync import WalSync
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -25,9 +26,8 @@ Together = Callable[[sqlite3.Connection, list[Any]], list[Any]]
 """Runs works that are one writing statement each as one such statement for all, and returns the result of each."""
 
 
-class OthersFirst(BlockingIOError):
-    """Another process has waited for the file for longer."""
-
+MET_FOR_S = 1.0
+"""For so long after it met another process it lets go of the file before it syncs."""
 
 LOCK_ERRORS = (OSError, sqlite3.OperationalError)
 """What may be raised when somebody else holds the gate or the file."""
@@ -38,6 +38,10 @@ class Store(Protocol):
 
     path: str
     gate: Gate
+    sync: Callable[[], None]  # everything committed to the -wal so far; raises OSError
+
+    def another_sync(self) -> WalSync:
+        """The same for a thread that does not keep others from committing."""
 
     def connection(self) -> sqlite3.Connection:
         """The connection to write with."""
@@ -60,7 +64,18 @@ class Commits:
         self._full: sqlite3.Connection | None = None  # connection on which synchronous is FULL
         self._normal: sqlite3.Connection | None = None  # connection on which it is NORMAL
         self.count = 0  # since the last checkpoint; whoever checkpoints sets it back
-        self.unsynced = False  # whether a commit has happened that a power cut could take back
+        self.total = 0
+        self._synced = 0  # of the total; a sync syncs every commit before it
+        self._met_until = 0.0  # the monotonic time up to which another process is taken to be at work; 0 for none
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether a commit has happened that a power cut could take back."""
+        return self.total != self._synced
+
+    def note_synced(self, total: int) -> None:
+        """So many commits survive power loss."""
+        self._synced = max(self._synced, total)
 
     def commit(self, work: Work, synced: bool, is_single_statement: bool, until: float | None = None) -> Any:
         """One work in a transaction of its own. After an SQLite error, or when the files are lost, once more.
@@ -91,21 +106,40 @@ class Commits:
 
     def try_commit(self, work: Work, synced: bool, is_single_statement: bool, until: float | None) -> Any:
         """The same, with SQLite's errors as they are, and without a look whose file it is."""
-        con = self._prepared(synced)
-        courtesy = self._store.gate.courtesy
+        syncs_inside = synced and not (self._met_until and self._has_company())
+        con = self._prepared(syncs_inside)
         try:
-            if not courtesy.is_alone and courtesy.others_are_older():
-                raise OthersFirst
             result = self._committed(con, work, is_single_statement)
         except LOCK_ERRORS as error:
             result = self._try_again(error, lambda: self._committed(con, work, is_single_statement), until)
-        self._note(synced)
+        self._count(syncs_inside)
+        if synced and not syncs_inside:
+            self._sync()
         return result
 
-    def _note(self, synced: bool) -> None:
-        # A synced commit syncs the whole -wal, and with it every commit before.
-        self.unsynced = not synced
+    def _count(self, is_synced: bool) -> None:
         self.count += 1
+        self.total += 1
+        if is_synced:
+            self._synced = self.total
+
+    def _has_company(self) -> bool:
+        """Whether another process was met lately: then SQLite would keep it waiting while it syncs.
+
+        Without company SQLite syncs inside the commit. That is one change of threads less, and a commit whose sync
+        failed was never seen by anybody.
+        """
+        if time.monotonic() >= self._met_until:
+            self._met_until = 0.0
+        return self._met_until > 0
+
+    def _sync(self) -> None:
+        """Make this commit, and with it every one before, survive power loss. Holds up no other process meanwhile."""
+        try:
+            self._store.sync()
+        except OSError as error:
+            raise failed_sync(error) from error
+        self._synced = self.total
 
     def _committed(self, con: sqlite3.Connection, work: Work, is_single_statement: bool) -> Any:
         """One try, which waits for nobody: the gate is not held while another process has the file."""
@@ -141,7 +175,7 @@ class Commits:
                 f"outbox {self._store.path}: the transaction was ended inside transaction(); leave COMMIT to it"
             )
         con.execute("COMMIT")
-        self._note(True)
+        self._count(is_synced=True)
 
     def end(self, con: sqlite3.Connection) -> None:
         """Leave the gate; what is not committed is taken back."""
@@ -153,24 +187,15 @@ class Commits:
     def _try_again(self, error: Exception, attempt: Callable[[], T], until: float | None) -> T:
         """After a try that met a lock: again and again, until the time is over."""
         patience = Patience.of() if until is None else Patience(until)
-        courtesy, is_old = self._store.gate.courtesy, False
-        try:
-            while _is_lock(error):
-                if isinstance(error, sqlite3.Error):  # at the gate a checkpoint of this process is met, too
-                    courtesy.meet()
-                if is_old := is_old or patience.waited_s > OLD_S:
-                    courtesy.ask()
-                if not patience.pause():
-                    raise self._busy(error) from error
-                if not is_old and courtesy.others_are_older():
-                    continue
-                try:
-                    return attempt()
-                except LOCK_ERRORS as again:
-                    error = again
-        finally:
-            if is_old:
-                courtesy.thank()
+        while _is_lock(error):
+            if isinstance(error, sqlite3.Error):  # at the gate a checkpoint of this process is met, too
+                self._met_until = time.monotonic() + MET_FOR_S
+            if not patience.pause():
+                raise self._busy(error) from error
+            try:
+                return attempt()
+            except LOCK_ERRORS as again:
+                error = again
         if isinstance(error, OSError) and error.errno is not None:
             raise refused(self._store.gate.path, error) from error
         raise error

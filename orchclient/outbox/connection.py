@@ -124,6 +124,13 @@ def is_foreign(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_NOTADB
 
 
+def failed_sync(error: OSError) -> sqlite3.OperationalError:
+    """The error that SQLite raises when a sync fails, for a sync of our own."""
+    same = sqlite3.OperationalError(f"disk I/O error: {error.strerror or error}")
+    same.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    return same
+
+
 def is_failed_sync(error: BaseException | None) -> bool:
     """Whether SQLite says that a sync failed: then nobody knows what is on the disk."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_FSYNC

@@ -18,7 +18,6 @@ from io import FileIO
 from pathlib import Path
 
 from orchclient.core.errors import OutboxBusy, OutboxError
-from orchclient.outbox.courtesy import Courtesy
 from orchclient.outbox.files import create_lock_file
 from orchclient.outbox.patience import BUSY_TOTAL_S, Patience
 
@@ -35,7 +34,6 @@ class Gate:
         self._fd = create_lock_file(Path(path))
         self.enter: Callable[[], None] = partial(flock, self._fd, LOCK_SH | LOCK_NB)
         self.leave: Callable[[], None] = partial(flock, self._fd, LOCK_UN)
-        self.courtesy = Courtesy(self._fd)
 
     @contextmanager
     def shared(self) -> Iterator[None]:

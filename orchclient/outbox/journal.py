@@ -45,24 +45,33 @@ class Known:
     It decides only what must be synced: a status that is not known to be the task's last one counts as a change.
     """
 
-    __slots__ = ("last_seq", "needs_sync", "statuses")
+    __slots__ = ("foreign_from", "last_seq", "needs_sync", "statuses")
 
     def __init__(self, last_seq: int) -> None:
         self.last_seq = last_seq
         self.statuses: dict[str, str] = {}
         self.needs_sync = False
+        self.foreign_from = 0  # from which place on others recorded what nobody has looked at yet; 0 for nothing
 
     def forget(self) -> None:
         """Believe nothing: a commit failed, or the files were changed."""
         self.statuses.clear()
+        self.foreign_from = 0
 
-    def meet_foreign_events(self, con: sqlite3.Connection, seq: int) -> None:
-        """Another process recorded before ``seq``: what is believed of those tasks may be wrong."""
-        if not 0 < seq - self.last_seq <= FOREIGN_AT_MOST or len(self.statuses) > KNOWN_TASKS:
+    def meet_foreign_events(self, seq: int) -> None:
+        """Another process recorded between the last event and the one at ``seq``."""
+        if seq <= self.last_seq:  # another file
             self.forget()
-            return
-        for task in tasks_between(con, self.last_seq, seq):
+        else:
+            self.foreign_from = self.foreign_from or self.last_seq + 1
+
+    def learn(self, con: sqlite3.Connection, before_seq: int) -> None:
+        """What is believed of tasks may be wrong where others told of them: look, before it decides anything."""
+        if before_seq - self.foreign_from > FOREIGN_AT_MOST or len(self.statuses) > KNOWN_TASKS:
+            self.statuses.clear()
+        for task in tasks_between(con, self.foreign_from - 1, before_seq) if self.statuses else ():
             self.statuses.pop(task, None)
+        self.foreign_from = 0
 
 
 KNOWN_TASKS = 10_000
@@ -73,12 +82,12 @@ FOREIGN_AT_MOST = 1000
 class Append:
     """The writer's work for one event. Run twice, it stores the event once."""
 
-    __slots__ = ("_status", "_synced", "event", "has_run", "known")
+    __slots__ = ("_status", "event", "has_run", "known", "synced")
 
     def __init__(self, event: Event, status: str | None, synced: bool, known: Known) -> None:
         self.event = event
         self._status = status
-        self._synced = synced
+        self.synced = synced
         self.known = known
         self.has_run = False  # it may be stored, though the commit failed
 
@@ -92,8 +101,11 @@ class Append:
         except sqlite3.OperationalError as error:
             self.has_run = not is_busy(error)
             raise
-        if seq != self.known.last_seq + 1:
-            self.known.meet_foreign_events(con, seq)
+        known = self.known
+        if seq != known.last_seq + 1:
+            known.meet_foreign_events(seq)
+        if known.foreign_from and not self.synced:
+            known.learn(con, seq)
         self.is_stored(seq)
         return seq
 
@@ -101,7 +113,7 @@ class Append:
         """Where the event is, if an earlier run stored it."""
         seq = _seq_of(con, self.event.id)
         if seq:
-            self.known.needs_sync |= self._synced  # the commit that stored it may have failed at its sync
+            self.known.needs_sync |= self.synced  # the commit that stored it may have failed at its sync
         return seq
 
     def is_stored(self, seq: int) -> None:
@@ -110,7 +122,7 @@ class Append:
         known.last_seq = seq
         if status is not None and known.statuses.get(self.event.task) != status:
             known.statuses[self.event.task] = status
-            known.needs_sync |= not self._synced
+            known.needs_sync |= not self.synced
 
 
 def append_together(con: sqlite3.Connection, appends: list[Append]) -> list[int]:
@@ -129,7 +141,9 @@ def append_together(con: sqlite3.Connection, appends: list[Append]) -> list[int]
     seqs = list(range(last_seq - len(appends) + 1, last_seq + 1))
     known = appends[0].known
     if seqs[0] != known.last_seq + 1:
-        known.meet_foreign_events(con, seqs[0])
+        known.meet_foreign_events(seqs[0])
+    if known.foreign_from and not all(each.synced for each in appends):
+        known.learn(con, seqs[0])
     for each, seq in zip(appends, seqs, strict=True):
         each.is_stored(seq)
     return seqs

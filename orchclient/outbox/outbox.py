@@ -275,9 +275,9 @@ class Outbox:
             self.on_commit()
 
     def sync(self) -> None:
-        """Make everything committed so far survive power loss."""
+        """Make everything committed so far survive power loss; other threads record meanwhile."""
         self._known.needs_sync = False
-        self._writer.run(_write_something, True)
+        self._writer.sync()
 
     def keep_house(self) -> bool:
         """What somebody must do now and then: fold the journal, keep the -wal small.
@@ -401,10 +401,6 @@ class Outbox:
         self.on_commit = self.on_burden = None
         if self.on_fork is not None:
             self.on_fork()
-
-
-def _write_something(con: sqlite3.Connection) -> None:
-    con.execute("UPDATE meta SET value = value + 1 WHERE key = 'syncs'")
 
 
 # The hooks of a fork cannot be taken back, so they are registered once and look for outboxes that are still alive.

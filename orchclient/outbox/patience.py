@@ -9,14 +9,12 @@ from __future__ import annotations
 import random
 import time
 
-from orchclient.outbox.courtesy import OLD_S
-
 BUSY_TOTAL_S = 5.0
 """How long a call waits for other threads and processes before it raises ``OutboxBusy``."""
 
-_PAUSES_S = ((0.001, 0.0005), (OLD_S, 0.003), (1.0, 0.0005))
+_PAUSES_S = ((0.001, 0.0005), (1.0, 0.003))
 """Until it has waited for so long, it pauses for so long: a look or two soon, since most waits are for a single commit;
-then seldom, since each look takes time from those who work; and often once the others let it go first."""
+then seldom, since each look takes time from those who work."""
 
 _LONG_S = 0.005
 """Somebody is stopped, or moves a large -wal."""
@@ -33,11 +31,6 @@ class Patience:
     def of(cls, total_s: float = BUSY_TOTAL_S) -> Patience:
         """Patience for so many seconds from now."""
         return cls(time.monotonic() + total_s)
-
-    @property
-    def waited_s(self) -> float:
-        """For how long so far."""
-        return time.monotonic() - self._since
 
     def pause(self) -> bool:
         """Pause before the next try; False, at once, when the time is over."""

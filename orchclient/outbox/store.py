@@ -40,6 +40,7 @@ from orchclient.outbox.past import Past
 from orchclient.outbox.rescue import Ghosts, Rescue
 from orchclient.outbox.stillness import STILLNESS
 from orchclient.outbox.wal import Wal, wal_bytes
+from orchclient.outbox.wal_sync import WalSync
 from orchclient.outbox.whereabouts import Whereabouts
 
 T = TypeVar("T")
@@ -113,6 +114,7 @@ class Store:
         self._acquitted: set[files.FileIdentity] = set()
         self._idle: list[sqlite3.Connection] = []
         self._past: Past | None = None
+        self._wal_sync: WalSync | None = None
         self._pid = 0  # the process that opened it
 
     def open(self) -> sqlite3.Connection:
@@ -199,6 +201,7 @@ class Store:
                 self._make_ready(con)
                 self._files = Whereabouts(self.path)
                 self.is_intact = self._files.is_intact  # no call in between: it is asked after every commit
+                self._sync_by(WalSync.of(self.path))
                 con.execute("PRAGMA busy_timeout=0")  # a commit that met a lock lets go of the gate, then waits
                 if not is_replacement:
                     self._face_past(con)
@@ -207,6 +210,17 @@ class Store:
             self._close_side_files()
             raise
         return con
+
+    def _sync_by(self, wal_sync: WalSync) -> None:
+        if self._wal_sync is not None:
+            self._wal_sync.close()
+        self._wal_sync, self.sync = wal_sync, wal_sync.sync
+
+    def another_sync(self) -> WalSync:
+        """For a thread that syncs while others commit: its own, to be closed by it."""
+        self.connection()
+        assert self._wal_sync is not None  # opened with the connection
+        return self._wal_sync.another()
 
     def _look_back(self) -> None:
         if self._past is not None:
@@ -243,8 +257,9 @@ class Store:
 
     def _close_side_files(self) -> None:
         self.gate.close()
-        if self._past is not None:
-            self._past.close()
+        for each in (self._past, self._wal_sync):
+            if each is not None:
+                each.close()
 
     def _make_ready(self, con: sqlite3.Connection) -> None:
         if not retry_busy(lambda: is_current(con, self.path)):
@@ -413,5 +428,7 @@ class Store:
                     con.close()
         self._idle, self._con = [], None
         self.gate.close()
+        if self._wal_sync is not None:
+            self._wal_sync.close()
         if self._past is not None:
             self._past.leave()

@@ -19,14 +19,14 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from queue import Empty, SimpleQueue
 from threading import Lock, get_ident
 from typing import Any
 
 from orchclient.core.errors import OutboxBusy, OutboxError
 from orchclient.outbox.commits import Commits, Store, Together, Work
-from orchclient.outbox.connection import translated
+from orchclient.outbox.connection import failed_sync, translated
 from orchclient.outbox.patience import BUSY_TOTAL_S
 
 MAX_GROUP = 100  # SQLite before 3.32 takes 999 values in one statement, and an event has 8
@@ -224,6 +224,34 @@ class Writer:
         except Exception as error:  # noqa: BLE001  handed to the caller that waits for this ticket
             ticket.error = error
         ticket.is_settled = True
+
+    def sync(self) -> None:
+        """Make everything committed so far survive power loss. Other threads and processes commit meanwhile.
+
+        Inside ``transaction`` nothing is done: its commit syncs. Raises ``OutboxError``.
+        """
+        if self.is_in_transaction:
+            return
+        with self._alone():
+            total, wal = self.commits.total, self._store.another_sync()
+        try:
+            with closing(wal):
+                wal.sync()
+        except OSError as error:
+            with self._alone(), translated(self._store.path):
+                self.commits.recover_from(failed_sync(error))
+                self._store.connection()  # writes all in doubt again, and syncs it
+        self.commits.note_synced(total)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads from committing."""
+        if not self.acquire():
+            raise self._waited_in_vain()
+        try:
+            yield
+        finally:
+            self.release()
 
     def acquire(self, timeout_s: float = BUSY_TOTAL_S) -> bool:
         """Be the only one who commits in this process, until ``release``; False when the time is over before."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import faulthandler
 import json
+import math
 import re
 import shutil
 import sqlite3
@@ -240,6 +241,17 @@ def record_alone(trial: Trial, break_disk: Callable[[], None]) -> OrchestratorCl
     return client
 
 
+def record_in_company(trial: Trial, break_disk: Callable[[], None]) -> OrchestratorClient | None:
+    """Another process is at work, so each commit is synced when the file was let go."""
+    client = trial.open(durability="full")
+    trial.record(client, 2)
+    if client is not None:
+        client._station._outbox._writer.commits._met_until = math.inf  # type: ignore[union-attr]
+    break_disk()
+    trial.record(client, 8)
+    return client
+
+
 def record_in_groups(trial: Trial, break_disk: Callable[[], None]) -> OrchestratorClient | None:
     """Four threads that share commits."""
     client = trial.open(durability="full")
@@ -326,6 +338,7 @@ WORKLOADS: dict[str, Workload] = {
         record_auto,
         record_full,
         record_alone,
+        record_in_company,
         record_in_groups,
         deliver,
         deliver_behind,

@@ -9,6 +9,7 @@ asked of the code: that is what is to be judged.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 import sqlite3
@@ -219,6 +220,20 @@ def record_in_processes(place: Place) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def record_in_company(place: Place) -> None:
+    """Another process is at work: the -wal is synced behind the lock, by calls and by threads that share a commit."""
+    with place.agent() as agent:
+        _in_company(agent)
+        agent.talk(60)
+        alike = [evolve(agent, rng=random.Random(n), tasks=(f"t{n}/0", f"t{n}/1"), statuses={}) for n in range(4)]
+        _together([lambda each=each: each.talk(10) for each in alike])  # type: ignore[misc]
+
+
+def _in_company(agent: Agent) -> None:
+    """What a process believes for a second after it met another one that commits."""
+    agent.client._station._outbox._writer.commits._met_until = math.inf
+
+
 def record_by_turns(place: Place) -> None:
     """Two clients that speak of one task by turns: what one believes of its status, the other has changed."""
     with place.agent("a") as first, place.agent("b") as second:
@@ -243,6 +258,15 @@ def record_in_transactions(place: Place) -> None:
 def record_while_syncs_fail(place: Place) -> None:
     """Now and then a sync of the -wal fails once, as when a disk has a bad moment."""
     with place.agent() as agent:
+        for _ in range(10):
+            agent.talk(4)
+            fail(Kind.SYNC, 1, errno.EIO, part="-wal")
+
+
+def record_in_company_while_syncs_fail(place: Place) -> None:
+    """The same, where what fails is a sync of our own: the event is in the file, and may not be promised yet."""
+    with place.agent() as agent:
+        _in_company(agent)
         for _ in range(10):
             agent.talk(4)
             fail(Kind.SYNC, 1, errno.EIO, part="-wal")
@@ -445,8 +469,10 @@ WORKLOADS: dict[str, Callable[[Place], None]] = {
         record_full,
         record_in_threads,
         record_in_processes,
+        record_in_company,
         record_by_turns,
         record_in_transactions,
+        record_in_company_while_syncs_fail,
         record_while_syncs_fail,
         checkpoint_while_syncs_fail,
         flush,
@@ -470,6 +496,11 @@ WORKLOADS: dict[str, Callable[[Place], None]] = {
 def synced_events_as_normal() -> None:
     """What must be synced is committed with synchronous=NORMAL."""
     _always("NORMAL")
+
+
+def promises_before_the_sync() -> None:
+    """In company a call returns when it is committed, and not when it is synced."""
+    Commits._sync = lambda self: None  # type: ignore[method-assign]
 
 
 def nothing_synced() -> None:
@@ -499,7 +530,7 @@ def trusts_a_sync_after_a_failed_one() -> None:
 
 def changes_not_synced() -> None:
     """A change of status that another client made in between is not noticed."""
-    journal.Known.meet_foreign_events = lambda self, con, seq: None  # type: ignore[method-assign]
+    journal.Known.meet_foreign_events = lambda self, seq: None  # type: ignore[method-assign]
 
 
 def never_synced_late() -> None:
@@ -626,6 +657,7 @@ PLANTED_BUGS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
         synced_events_as_normal,
+        promises_before_the_sync,
         nothing_synced,
         commits_outside_the_gate,
         trusts_a_sync_after_a_failed_one,

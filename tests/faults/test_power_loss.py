@@ -26,8 +26,10 @@ WORKLOADS = (
     "record_full",
     "record_in_threads",
     "record_in_processes",
+    "record_in_company",
     "record_by_turns",
     "record_in_transactions",
+    "record_in_company_while_syncs_fail",
     "record_while_syncs_fail",
     "checkpoint_while_syncs_fail",
     "flush",
@@ -42,12 +44,13 @@ WORKLOADS = (
     "pause",
 )
 QUICK, QUICK_STRICT, QUICK_SECOND, QUICK_AFTER = 400, 150, 200, 400
-"""Cuts per workload: 18 times the first two, 6 times the third and once the last are 10,000 or so."""
+"""Cuts per workload: 20 times the first two, 6 times the third and once the last are 12,000 or so."""
 
 ROUNDS = 10
 """Times so many cuts, at most, until a planted bug is found: of some bugs one cut in two hundred finds it."""
 
-NOT_TO_BE_RECOVERED = ("migrate", "record_while_syncs_fail", "checkpoint_while_syncs_fail", "salvage_from_rubbish")
+SYNCS_FAIL = ("record_while_syncs_fail", "record_in_company_while_syncs_fail", "checkpoint_while_syncs_fail")
+NOT_TO_BE_RECOVERED = ("migrate", *SYNCS_FAIL, "salvage_from_rubbish")
 
 RELEASE = 1_000_000
 RELEASE_RUNS = 12
@@ -92,7 +95,7 @@ def test_after_a_cut_every_event_reaches_the_orchestrator_once_and_in_order(pool
     assert not tally.broken, tally
 
 
-@pytest.mark.parametrize("workload", ["record_while_syncs_fail", "checkpoint_while_syncs_fail"])
+@pytest.mark.parametrize("workload", SYNCS_FAIL)
 def test_a_disk_that_drops_what_a_failed_sync_could_not_write_takes_nothing(
     workload: str, pool: Executor, tmp_path: Path
 ) -> None:
@@ -161,6 +164,7 @@ def test_control_names_that_are_never_synced_are_lost(pool: Executor, tmp_path: 
 @pytest.mark.parametrize(
     ("workload", "bug", "kind"),
     [
+        ("record_in_company", "promises_before_the_sync", "lost"),
         ("record_by_turns", "changes_not_synced", "lost"),
         ("pause", "never_synced_late", "lost"),
         ("flush", "settles_before_the_answer", "settled"),

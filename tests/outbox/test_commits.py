@@ -1,7 +1,9 @@
-"""Who commits and wakes whom: threads that share a commit."""
+"""Who commits, syncs and wakes whom: threads that share a commit, and processes that share a file."""
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections import defaultdict
@@ -14,9 +16,12 @@ from typing import Any
 
 import pytest
 
-from orchclient.outbox import writer
+from orchclient.core.errors import OutboxBusy
+from orchclient.outbox import commits, writer
+from orchclient.outbox.connection import connect
 from orchclient.outbox.outbox import Outbox
-from tests.outbox.test_outbox import opened, record
+from orchclient.outbox.wal_sync import WalSync
+from tests.outbox.test_outbox import event, opened, places, record
 
 WAIT_S = 20.0
 
@@ -101,3 +106,165 @@ def test_who_commits_for_others_rings_for_two_at_most_and_each_who_leaves_for_on
     monkeypatch.setattr(writer, "SimpleQueue", Bell)
     recorded_together(outbox, [lambda: record(outbox)] * 8)
     assert (max(rung.values()) <= 2, sum(rung.values()) <= 10) == (True, True), rung
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def meet_somebody(outbox: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record while another connection has the file for a moment."""
+    pauses: list[float] = []
+    with closing(connect(str(path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def pause(self: Any) -> bool:
+            pauses.append(1)
+            other.execute("ROLLBACK")
+            return True
+
+        with monkeypatch.context() as patch:
+            patch.setattr(commits.Patience, "pause", pause)
+            record(outbox)
+    assert pauses == [1]
+
+
+def sees_others_commit_while_it_syncs(outbox: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record an event that is synced; what another connection finds while it is synced by us, if it is."""
+    found: list[int] = []
+    honest = outbox._store.sync
+
+    def sync() -> None:
+        with closing(connect(str(path))) as other:
+            other.execute("PRAGMA busy_timeout=0")
+            other.execute("BEGIN IMMEDIATE")
+            found.append(other.execute("SELECT max(seq) FROM events").fetchone()[0])
+            other.execute("ROLLBACK")
+        honest()
+
+    monkeypatch.setattr(outbox._store, "sync", sync)
+    outbox.record(event(), None, True)
+    return found
+
+
+def test_who_met_another_process_lets_go_of_the_file_before_it_syncs(
+    outbox_path: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(outbox)
+    meet_somebody(outbox, outbox_path, monkeypatch)
+    assert sees_others_commit_while_it_syncs(outbox, outbox_path, monkeypatch) == [3]
+    assert not outbox.has_unsynced
+
+
+def test_who_met_nobody_for_a_second_lets_sqlite_sync(
+    outbox_path: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(outbox)
+    assert sees_others_commit_while_it_syncs(outbox, outbox_path, monkeypatch) == []
+    monkeypatch.setattr(commits, "MET_FOR_S", 0.0)
+    meet_somebody(outbox, outbox_path, monkeypatch)
+    assert sees_others_commit_while_it_syncs(outbox, outbox_path, monkeypatch) == []
+
+
+def test_a_sync_of_ours_that_fails_is_made_good_before_the_call_returns(
+    outbox_path: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(outbox)
+    meet_somebody(outbox, outbox_path, monkeypatch)
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(outbox._store, "sync", fail)
+    assert outbox.record(event(), None, True) == 3
+    assert (places(outbox), outbox.has_unsynced) == ([1, 2, 3], False)
+    assert "all in doubt was written again" in caplog.text
+
+
+def test_a_foreign_change_of_status_is_looked_at_when_it_matters_and_not_before(
+    outbox_path: Path, outbox: Outbox
+) -> None:
+    record(outbox, status="in_progress")
+    with closing(opened(outbox_path)) as other:
+        record(other, status="testing")
+    seen = statements(outbox)
+    outbox.record(event("another"), None, True)
+    assert not [each for each in seen if "DISTINCT task" in each]
+    record(outbox, status="in_progress")
+    assert [each for each in seen if "DISTINCT task" in each]
+    assert not outbox.has_unsynced
+
+
+# --- the late sync ----------------------------------------------------------------------------------------------------
+
+
+def test_nobody_waits_for_a_late_sync_and_what_came_meanwhile_is_not_taken_for_synced(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(outbox)
+    record(outbox)
+    assert outbox.has_unsynced
+    another, syncs, may_end = WalSync.another, threading.Event(), threading.Event()
+
+    def slow(self: WalSync) -> WalSync:
+        made = another(self)
+        honest = made.sync
+
+        def sync() -> None:
+            syncs.set()
+            assert may_end.wait(WAIT_S)
+            honest()
+
+        made.sync = sync
+        return made
+
+    monkeypatch.setattr(WalSync, "another", slow)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(outbox.sync)
+        assert syncs.wait(WAIT_S)
+        assert record(outbox) == 3
+        may_end.set()
+        late.result(WAIT_S)
+    assert outbox.has_unsynced
+    outbox.sync()
+    assert not outbox.has_unsynced
+
+
+def test_a_late_sync_waits_for_who_keeps_others_from_committing(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BUSY_TOTAL_S", 0.1)
+    monkeypatch.setattr(writer.Writer.acquire, "__defaults__", (0.1,))
+    with held(outbox), pytest.raises(OutboxBusy):
+        outbox.sync()
+
+
+def test_inside_a_transaction_the_sync_is_that_of_its_commit(outbox: Outbox) -> None:
+    record(outbox)
+    with outbox.transaction():
+        record(outbox)
+        outbox.sync()
+    assert not outbox.has_unsynced
+
+
+def test_a_late_sync_that_fails_is_made_good(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(outbox)
+    record(outbox)
+    another = WalSync.another
+
+    def failing(self: WalSync) -> WalSync:
+        made = another(self)
+
+        def fail() -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        made.sync = fail
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WalSync, "another", failing)
+        outbox.sync()
+    assert not outbox.has_unsynced
+    assert "all in doubt was written again" in caplog.text
+    assert record(outbox) == 3

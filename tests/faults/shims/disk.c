@@ -8,7 +8,7 @@
  * The real sync is never done. The simulated disk is the journal, and waiting for the real one would tell nothing.
  *
  * Not seen: writes through a mapping, so a writable one is noted ('M') and the simulator accepts it for -shm files only;
- * io_uring, sendfile and copy_file_range, which neither SQLite nor orchclient uses; descriptors made by dup.
+ * io_uring, sendfile, copy_file_range and dup2, which neither SQLite nor orchclient uses.
  */
 #define _GNU_SOURCE
 #include "disk.h"
@@ -128,6 +128,23 @@ EXPORTED int close(int fd) {
   if (file) files[fd] = NULL;
   return syscall(SYS_close, fd);
 }
+
+/* os.dup of Python is this fcntl. The others, locks among them, go through. */
+static int do_control(int fd, int command, long argument) {
+  int result = syscall(SYS_fcntl, fd, command, argument);
+  if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0 && of(fd)) remember(result, of(fd)->path);
+  return result;
+}
+#define CONTROLS(name)                                                                             \
+  EXPORTED int name(int fd, int command, ...) {                                                    \
+    va_list rest;                                                                                  \
+    va_start(rest, command);                                                                       \
+    long argument = va_arg(rest, long);                                                            \
+    va_end(rest);                                                                                  \
+    return do_control(fd, command, argument);                                                      \
+  }
+CONTROLS(fcntl)
+CONTROLS(fcntl64)
 
 /* --- content ---------------------------------------------------------------------------------------------------- */
 
