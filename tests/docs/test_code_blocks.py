@@ -93,6 +93,17 @@ def test_every_python_block_of_a_page_runs_in_their_order(page: str) -> None:
         names["__name__"] = "__main__"
         for code in blocks(page, "python"):
             run(code, names)
+        for value in names.values():
+            if isinstance(value, OrchestratorClient | aio.OrchestratorClient):
+                close(value)
+
+
+def close(client: OrchestratorClient | aio.OrchestratorClient) -> None:
+    """A page need not end what its program ends; tests that count threads may come next."""
+    if isinstance(client, OrchestratorClient):
+        client.close(0)
+    else:
+        asyncio.run(client.close(0))
 
 
 def test_a_block_that_fails_is_found() -> None:
