@@ -113,6 +113,20 @@ def _refuse_doubled_names(argument: str, value: Any, path: str) -> None:
             _refuse_doubled_names(argument, item, f"{path}.{key}" if is_object else f"{path}[{key}]")
 
 
+def object_text(argument: str, value: Mapping[str, Any]) -> str:
+    """JSON text of one argument's object, as it stands inside the text of more; surrogates are left to that.
+
+    Raises ``InvalidEvent`` as ``json_text`` does.
+    """
+    try:
+        text = encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _invalid({argument: value}, error) from None
+    if type(value) in _CONTAINERS:
+        _refuse_doubled_names(argument, value, "$")
+    return text
+
+
 def members_text(members: Mapping[str, Any]) -> str:
     """The members as they stand behind others in an object: ``,"a":1,"b":2``. Raises ``InvalidEvent``."""
     return f",{json_text(members)[1:-1]}" if members else ""

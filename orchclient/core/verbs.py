@@ -26,7 +26,7 @@ from orchclient.core.events import (
     TaskStatus,
 )
 from orchclient.core.ids import checked_id
-from orchclient.core.jsontext import json_text, members_text, quote, storable
+from orchclient.core.jsontext import json_text, members_text, object_text, quote, storable
 from orchclient.core.limits import shortened
 from orchclient.core.quality import quality_score
 from orchclient.core.questions import checked_questions, content_digest
@@ -77,7 +77,7 @@ def status_update(
     if current_step is not None:
         text += f',"current_step":{quote(_text("current_step", current_step, limits.STEP_CHARS))}'
     if metadata is not None:
-        text += members_text({"metadata": _object("metadata", metadata)})
+        text += f',"metadata":{object_text("metadata", _object("metadata", metadata))}'
     if attempt is not None:
         text += f',"attempt":{_attempt(attempt)}'
     return Draft(EventType.TASK_STATUS, task_id, storable(text), status=state, synced=False)

@@ -323,6 +323,10 @@ class Outbox:
 
     def _checkpoint(self, *, wait: bool) -> None:
         try:
+            # Else the checkpoint does, and everybody who records waits for it: most of it, and what came meanwhile.
+            for _ in range(2):
+                if self.has_unsynced:
+                    self.sync()
             if self._store.checkpoint(wait=wait):
                 self._writer.commits.count, self._moved_seq = 0, self._known.last_seq
                 self._store.note_past()

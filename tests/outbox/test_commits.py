@@ -268,3 +268,21 @@ def test_a_late_sync_that_fails_is_made_good(
     assert not outbox.has_unsynced
     assert "all in doubt was written again" in caplog.text
     assert record(outbox) == 3
+
+
+def test_what_a_checkpoint_would_sync_is_synced_before_it_keeps_others_out(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(outbox)
+    record(outbox)
+    seen: list[bool] = []
+    honest = outbox._store.checkpoint
+
+    def checkpoint(*, wait: bool) -> bool:
+        seen.append(outbox.has_unsynced)
+        return honest(wait=wait)
+
+    monkeypatch.setattr(outbox._store, "checkpoint", checkpoint)
+    assert outbox.has_unsynced
+    outbox._checkpoint(wait=True)
+    assert seen == [False]
