@@ -231,6 +231,7 @@ class Renderer:
     name = kind = SINK
     target = ""
     from_beginning = True
+    checks_sequence = True
 
     def greeting(self) -> None:
         """No question first."""
