@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -45,5 +46,15 @@ class SystemClock:
         return _random_bytes(10)
 
 
-# Where there is getrandom(2), CPython calls it without letting go of its lock: urandom() lets other threads in.
-_random_bytes = getattr(os, "getrandom", os.urandom)
+def _source_of_randomness() -> Callable[[int], bytes]:
+    """getrandom(2) where there is one and nobody forbids it: unlike urandom(), CPython calls it without letting go of
+    the interpreter, so no other thread comes in between.
+    """
+    try:
+        os.getrandom(1)
+    except (AttributeError, OSError):
+        return os.urandom
+    return os.getrandom
+
+
+_random_bytes = _source_of_randomness()

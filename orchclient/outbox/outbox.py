@@ -248,15 +248,14 @@ class Outbox:
 
     def _mend(self, error: OutboxError, generation: int) -> None:
         """Take over from a file that a question found damaged, unless another thread did so; open what is closed."""
-        if not self._writer.acquire():
-            raise error
-        try:
+
+        def mend() -> None:
             if self._store.generation == generation and is_damage(error.__cause__):
                 self._store.recover(error.__cause__, is_certain=True)
                 self._known.forget()
             self._store.connection()
-        finally:
-            self._writer.release()
+
+        self._writer.alone(mend)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -340,12 +339,7 @@ class Outbox:
 
     def _distrust(self, error: OutboxError) -> None:
         """A checkpoint could not sync: commits before it are in doubt, so the writer opens the files anew."""
-        if not self._writer.acquire():
-            raise error
-        try:
-            self._writer.commits.recover_from(error.__cause__)
-        finally:
-            self._writer.release()
+        self._writer.alone(lambda: self._writer.commits.recover_from(error.__cause__))
 
     def prune(self, *, recorded_before_us: int = retention.EVERYTHING, up_to_seq: int = journal.MAX_SEQ) -> None:
         """Forget delivered events before an instant and up to a place, slice by slice, and give the pages back."""

@@ -18,16 +18,18 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Lock, get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 from orchclient.core.errors import OutboxBusy, OutboxError
 from orchclient.outbox.commits import Commits, Store, Together, Work
 from orchclient.outbox.connection import failed_sync, translated
 from orchclient.outbox.patience import BUSY_TOTAL_S
+
+T = TypeVar("T")
 
 MAX_GROUP = 100  # SQLite before 3.32 takes 999 values in one statement, and an event has 8
 LOOK_AGAIN_S = 0.1
@@ -232,26 +234,35 @@ class Writer:
         """
         if self.is_in_transaction:
             return
-        with self._alone():
-            total, wal = self.commits.total, self._store.another_sync()
+        total, wal = self.alone(lambda: (self.commits.total, self._store.another_sync()))
         try:
-            with closing(wal):
-                wal.sync()
+            wal.sync()
         except OSError as error:
-            with self._alone(), translated(self._store.path):
-                self.commits.recover_from(failed_sync(error))
-                self._store.connection()  # writes all in doubt again, and syncs it
+            failed = failed_sync(error)
+            self.alone(lambda: self._make_good(failed))
+        finally:
+            wal.close()
         self.commits.note_synced(total)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other threads from committing."""
-        if not self.acquire():
+    def _make_good(self, error: sqlite3.Error) -> None:
+        with translated(self._store.path):
+            self.commits.recover_from(error)
+            self._store.connection()  # writes all in doubt again, and syncs it
+
+    def alone(self, act: Callable[[], T]) -> T:
+        """Do something while no other thread commits. Raises ``OutboxBusy`` when others take too long."""
+        me = get_ident()
+        if self._leader == me:  # a signal handler in the middle of a commit, or a transaction: the end is not ours
             raise self._waited_in_vain()
         try:
-            yield
+            if not self.acquire():
+                raise self._waited_in_vain()
+            return act()
         finally:
-            self.release()
+            if self._leader == me:
+                self._leader = NOBODY
+                if self._waiting:
+                    self._ring_the_first()
 
     def acquire(self, timeout_s: float = BUSY_TOTAL_S) -> bool:
         """Be the only one who commits in this process, until ``release``; False when the time is over before."""

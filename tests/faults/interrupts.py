@@ -28,6 +28,7 @@ from orchclient.outbox import folding, limits
 from orchclient.outbox import outbox as outbox_module
 from orchclient.outbox.commits import Together, Work
 from orchclient.outbox.gate import is_locked_alone, lock_file
+from orchclient.outbox.journal import Append
 from orchclient.outbox.writer import Writer
 
 PACKAGE = str(Path(orchclient.__file__).parent)
@@ -176,6 +177,17 @@ def keep_house_at_every_call() -> None:
     folding.SMALL_STEP = 1
 
 
+def sync_at_every_call() -> None:
+    """Each record call finds that another process changed the task's status, so it syncs what it committed."""
+    honest = Append.is_stored
+
+    def is_stored(self: Append, seq: int) -> None:
+        honest(self, seq)
+        self.known.needs_sync = True
+
+    Append.is_stored = is_stored  # type: ignore[method-assign]
+
+
 def release_by_a_call() -> None:
     """A planted bug, and what one would write: a method in ``finally`` lets the next one lead."""
 
@@ -193,6 +205,7 @@ CHANGES = {
     "": lambda: None,
     "threads": lambda: None,
     "house": keep_house_at_every_call,
+    "sync": sync_at_every_call,
     "planted bug": release_by_a_call,
 }
 

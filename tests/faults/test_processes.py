@@ -271,7 +271,7 @@ def test_threads_and_exit_handlers_record_until_and_after_the_client_is_closed_a
     assert {told["thread"], told["handler"], told["late"]} < set(ids_in(outbox_path))
 
 
-@pytest.mark.parametrize(("followers", "change"), [(0, ""), (3, ""), (0, "house"), (0, "threads")])
+@pytest.mark.parametrize(("followers", "change"), [(0, ""), (3, ""), (0, "house"), (0, "sync"), (0, "threads")])
 def test_an_interrupt_anywhere_in_a_record_call_harms_nobody(followers: int, change: str, memory: Path) -> None:
     with Program("interrupt_everywhere", str(memory), followers, change) as agent:
         *harmed, summary = agent.ended()
