@@ -142,7 +142,7 @@ def _listening() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
-def tried(fault: str, position: int, path: Path, make: Plant = HttpTransport, heals_s: float = HEALED_S) -> Trial:
+def tried(fault: str, position: int, path: Path, make: Plant = HttpTransport) -> Trial:
     """Record, let the fault strike, and see what has become of everything once it is over."""
     clock, took_s, reports = HurriedClock(), list[float](), list[OutboxReport]()
     with _listening() as said, FaultyOrchestrator(fault, position) as server:
@@ -160,7 +160,7 @@ def tried(fault: str, position: int, path: Path, make: Plant = HttpTransport, he
             clock=clock,
             transport=lambda: Watched(make(), took_s),
         ) as client:
-            _flush_until_it_heals(client, clock, reports, heals_s)
+            _flush_until_it_heals(client, clock, reports)
             station: Any = client._station
             texts = [each.reason for each in station.query(lambda con: attempts.newest(con, 1000))]
             texts += [client.health().sinks[0].last_error, client.health().sinks[0].reason]
@@ -179,12 +179,10 @@ def tried(fault: str, position: int, path: Path, make: Plant = HttpTransport, he
     )
 
 
-def _flush_until_it_heals(
-    client: OrchestratorClient, clock: HurriedClock, reports: list[OutboxReport], heals_s: float
-) -> None:
-    until = time.monotonic() + heals_s
+def _flush_until_it_heals(client: OrchestratorClient, clock: HurriedClock, reports: list[OutboxReport]) -> None:
+    until = time.monotonic() + HEALED_S
     while True:
-        client.flush(min(heals_s, 10.0))
+        client.flush(10.0)
         reports.append(client.health())
         [sink] = reports[-1].sinks
         if not sink.pending or time.monotonic() > until:

@@ -43,5 +43,5 @@ def test_an_answer_lost_after_the_events_were_kept_makes_the_same_events_come_ag
     ],
 )
 def test_a_transport_with_a_planted_defect_is_found(fault: str, plant: Plant, found: str, tmp_path: Path) -> None:
-    trial = tried(fault, POSITIONS["middle"], tmp_path / "outbox.db", plant, heals_s=5.0)
+    trial = tried(fault, POSITIONS["middle"], tmp_path / "outbox.db", plant)
     assert found in trial.broken_laws()
