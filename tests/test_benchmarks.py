@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-QUICK = ("flush", "ingest", "latency", "pacing", "processes")
-SLOW = ("answer", "imports", "record")
+QUICK = ("flush", "ingest", "pacing", "processes")
+SLOW = ("answer", "imports", "latency", "record")
 
 
 def table_of(tmp_path: Path, program: str, *options: str) -> str:

@@ -43,7 +43,7 @@ WORKLOADS = (
     "salvage_of_damage",
     "pause",
 )
-QUICK, QUICK_STRICT, QUICK_SECOND, QUICK_AFTER = 400, 150, 200, 400
+QUICK, QUICK_STRICT, QUICK_SECOND, QUICK_AFTER = 360, 135, 200, 400
 """Cuts per workload: 20 times the first two, 6 times the third and once the last are 12,000 or so."""
 
 ROUNDS = 10
