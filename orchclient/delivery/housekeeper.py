@@ -127,7 +127,8 @@ class Housekeeper:
             try:
                 self._round()
             except OutboxError as error:
-                log.warning("outbox housekeeping: %s", error)
+                if not self._stopping:  # else it was closed: whoever closes it is told what he must know
+                    log.warning("outbox housekeeping: %s", error)
             except Exception:
                 log.exception("outbox housekeeping: unexpected error")
             if not self._stopping:

@@ -197,7 +197,8 @@ class Runner:
             self._has_stood.set()
             return wait_s
         except OutboxError as error:
-            log.warning("sink %s: %s", self.sink.name, error)
+            if not self._stopping.is_set():  # else the outbox was closed before this exchange was over
+                log.warning("sink %s: %s", self.sink.name, error)
         except Exception:  # noqa: BLE001  a sink or transport may be other people's code
             # As text: a handler that shows the locals of a traceback would print the headers among them.
             text = self._redact(traceback.format_exc())

@@ -18,6 +18,7 @@ import sqlite3
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
+from threading import Lock
 from zlib import crc32
 
 from attrs import evolve, frozen
@@ -64,6 +65,7 @@ class Past:
         self._path = path
         self._fd = create_lock_file(Path(path + ".mark"))
         self._known = mark_of(os.pread(self._fd, _LENGTH, 0))
+        self._at_work = Lock()  # else one thread could write to a descriptor that another one closed: any file by then
         self._source: str | None = None  # the newest that was seen; one that was renewed since names the same file
         self.is_first = self._enter()  # nobody else has the outbox open
         self.ended_well = not wal_bytes(path) and self._known in (None, self._as_it_is(self._known))
@@ -124,9 +126,14 @@ class Past:
 
     def close(self) -> None:
         """Close the descriptor without unlocking: in a forked child an unlock would free the parent's lock."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        with self._at_work:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def start_anew(self) -> None:
+        """In a forked child: whoever was writing in the parent is not here to end it."""
+        self._at_work = Lock()
 
     def _as_it_is(self, mark: Mark | None) -> Mark | None:
         """The mark with the database file as it is now."""
@@ -139,9 +146,12 @@ class Past:
         return evolve(mark, size=info.st_size, mtime_ns=info.st_mtime_ns, ino=info.st_ino)
 
     def _write(self, mark: Mark | None) -> None:
-        if mark is not None:
-            with suppress(OSError):
-                os.pwrite(self._fd, mark.text(), 0)
+        if mark is None:
+            return
+        text = mark.text()
+        with self._at_work, suppress(OSError):
+            if self._fd >= 0:
+                os.pwrite(self._fd, text, 0)
                 self._known = mark
 
 

@@ -27,7 +27,6 @@ from orchclient.outbox.connection import (
     is_damage,
     is_failed_sync,
     is_foreign,
-    is_no_text,
     primary_code,
     retry_busy,
     text_as_far_as_it_goes,
@@ -37,6 +36,7 @@ from orchclient.outbox.gate import Gate, alone
 from orchclient.outbox.identity import lost_tail
 from orchclient.outbox.migrations import is_current, migrate
 from orchclient.outbox.past import Past
+from orchclient.outbox.readers import Readers, may_pass
 from orchclient.outbox.rescue import Ghosts, Rescue
 from orchclient.outbox.stillness import STILLNESS
 from orchclient.outbox.wal import Wal, wal_bytes
@@ -44,32 +44,6 @@ from orchclient.outbox.wal_sync import WalSync
 from orchclient.outbox.whereabouts import Whereabouts
 
 T = TypeVar("T")
-
-
-def _in_one_state(con: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
-    con.execute("BEGIN")
-    try:
-        return question(con)
-    except sqlite3.OperationalError as error:
-        if not is_no_text(error):
-            raise
-        con.text_factory = text_as_far_as_it_goes
-        return question(con)
-    finally:
-        con.text_factory = str
-        if con.in_transaction:  # an I/O error has ended it
-            con.execute("ROLLBACK")
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether a disk with one bad moment may be all there is to it."""
-    return isinstance(error, sqlite3.Error) and (primary_code(error) in DISK_CODES or is_damage(error))
-
-
-def _close_all(idle: list[sqlite3.Connection]) -> None:
-    with suppress(IndexError):  # other threads take from it too
-        while True:
-            idle.pop().close()
 
 
 def _was_only_tried(path: str) -> bool:
@@ -112,7 +86,7 @@ class Store:
         self._checkpoints = Checkpoints()
         self._ghosts = Ghosts()
         self._acquitted: set[files.FileIdentity] = set()
-        self._idle: list[sqlite3.Connection] = []
+        self._readers = Readers(str(origin.path))
         self._past: Past | None = None
         self._wal_sync: WalSync | None = None
         self._pid = 0  # the process that opened it
@@ -187,7 +161,7 @@ class Store:
         self._look_back()
         self._pid = os.getpid()
         self.generation += 1
-        self._idle = []
+        self._readers = Readers(self.path)
         self._checkpoints.let_go()
         try:
             with alone(self.gate.path) if _is_empty(self.path) else nullcontext():  # the first opening writes
@@ -323,26 +297,11 @@ class Store:
             self.connection()
         with STILLNESS, translated(self.path):
             try:
-                return self._ask(question)
+                return self._readers.ask(question)
             except (sqlite3.Error, OutboxError) as error:  # ours: a fresh connection could not be opened
-                if not _may_pass(error.__cause__ if isinstance(error, OutboxError) else error):
+                if not may_pass(error.__cause__ if isinstance(error, OutboxError) else error):
                     raise
-            return self._ask(question)
-
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        idle, is_fit = self._idle, True
-        con = idle.pop() if idle else connect(self.path, read_only=True)
-        try:
-            return retry_busy(lambda: _in_one_state(con, question))
-        except sqlite3.Error as error:
-            is_fit = not _may_pass(error)
-            raise
-        finally:
-            if is_fit:
-                idle.append(con)
-            else:  # nor are the others: what they believe of the file may be wrong
-                con.close()
-                _close_all(idle)
+            return self._readers.ask(question)
 
     def checkpoint(self, *, wait: bool = False) -> bool:
         """Move the -wal's content into the database file, unless somebody commits right now; whether it was done."""
@@ -355,7 +314,7 @@ class Store:
         connections met it too: ``is_certain``.
         """
         if is_damage(error) and is_certain:
-            self._inherited += self._idle  # they may be in use
+            self._inherited += self._readers.taken_out()  # not closed: the last to close would change the file
             self._close_connections()
             self._con = self._rescue().replace_damaged(error, self._files.database)
         elif is_damage(error) or primary_code(error) in DISK_CODES:
@@ -396,7 +355,7 @@ class Store:
             raise OutboxError(f"outbox {self.path}: its files were taken away while it was being opened; try again")
         self._ghosts.add(ghost, self._files.database, self._files.wal)
         self.gate.close()
-        self._inherited += self._idle  # they may be in use, and read the ghost
+        self._inherited += self._readers.taken_out()  # they read the ghost
         self.connection()
 
     def forget_inherited(self) -> None:
@@ -404,15 +363,19 @@ class Store:
 
         Using, closing or collecting an inherited connection would drop the parent's locks on the files.
         """
-        self._inherited += [self._con, self._doubtful, self._checkpoints.start_anew(), *self._idle, self._ghosts]
+        self._inherited += [self._con, self._doubtful, self._checkpoints.start_anew(), self._readers, self._ghosts]
         self._con = self._doubtful = None
-        self._idle, self._ghosts = [], Ghosts()  # what is owed, the parent pays
+        self._readers, self._ghosts = Readers(str(self._origin.path)), Ghosts()  # what is owed, the parent pays
         self._opening = threading.Lock()
+        if self._past is not None:
+            self._past.start_anew()
         if self._pid:
             self._close_side_files()
 
     def close(self) -> None:
-        """Close every connection and lock file."""
+        """Close every connection and lock file, once. No other thread commits meanwhile; those that ask may go on."""
+        if self._is_closed:
+            return
         with suppress(OutboxError):  # told to whoever recorded
             self._end_doubt()
         if self._ghosts.connections:
@@ -422,11 +385,12 @@ class Store:
             self.note_past()
         self._is_closed = True
         self._checkpoints.end()
-        for con in (*self._idle, self._doubtful, self._con, *self._ghosts.connections):
+        self._readers.close()
+        for con in (self._doubtful, self._con, *self._ghosts.connections):
             if con is not None:
                 with suppress(sqlite3.Error):
                     con.close()
-        self._idle, self._con = [], None
+        self._con = None
         self.gate.close()
         if self._wal_sync is not None:
             self._wal_sync.close()

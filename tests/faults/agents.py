@@ -18,6 +18,8 @@ import signal
 import sys
 import threading
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -29,10 +31,11 @@ from orchclient.core.errors import OutboxError
 from orchclient.delivery import housekeeper
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.housekeeper import Housekeeper
-from orchclient.outbox import folding
+from orchclient.outbox import folding, journal
 from orchclient.outbox import outbox as outbox_module
 from orchclient.outbox.gate import Gate, alone
 from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.store import Origin
 from tests.faults.interrupts import CHANGES, harm_everywhere
 from tests.faults.program import QUICK_S
 
@@ -272,6 +275,35 @@ def record_until_the_end(ending: str, path: str, url: str) -> None:
         sys.stdin.readline()
     if ending == "os._exit":
         os._exit(7)
+
+
+def close_beside_questions(directory: str, rounds: int) -> None:
+    """Close an outbox again and again while threads ask it: what they are told, and who still asked afterwards."""
+    sys.setswitchinterval(1e-5)
+    told = Counter[str]()
+    for number in range(rounds):
+        outbox = Outbox(Origin(Path(directory) / f"{number}.db", lambda: str(uuid.uuid4()), lambda: 0))
+        starts = threading.Barrier(7)
+
+        def ask(outbox: Outbox = outbox, starts: threading.Barrier = starts) -> None:
+            starts.wait(CHILD_HANGS_S)
+            try:
+                for _ in range(400):
+                    outbox._store.query(journal.last_seq)
+                told["all answered"] += 1
+            except OutboxError as error:
+                told["closed" if "is closed" in str(error) else str(error)] += 1
+
+        askers = [threading.Thread(target=ask, daemon=True) for _ in range(6)]
+        for asker in askers:
+            asker.start()
+        starts.wait(CHILD_HANGS_S)
+        for _ in range(30):
+            outbox._store.query(journal.last_seq)
+        outbox.close()
+        for asker in askers:
+            asker.join()
+    tell(told)
 
 
 def record_while_exiting(path: str) -> None:

@@ -30,7 +30,18 @@ from attrs import define, field, frozen
 from orchclient import OrchestratorClient
 from orchclient.core.errors import OutboxError, OutboxFull
 from orchclient.delivery import housekeeper, runner
-from orchclient.outbox import checkpoints, commits, folding, journal, limits, outbox, rescue, retention, store
+from orchclient.outbox import (
+    checkpoints,
+    commits,
+    connection,
+    folding,
+    journal,
+    limits,
+    outbox,
+    rescue,
+    retention,
+    store,
+)
 from orchclient.outbox.commits import Commits
 from tests.faults import disk_control
 from tests.faults.disk_control import CHANGES, Kind, Manner
@@ -233,9 +244,9 @@ def record_alone(trial: Trial, break_disk: Callable[[], None]) -> OrchestratorCl
     client = trial.open(durability="full")
     trial.record(client, 2)
     assert client is not None
-    for reader in client._station._outbox._store._idle:  # type: ignore[union-attr]
+    for reader in client._station._outbox._store._readers._idle:  # type: ignore[union-attr]
         reader.close()
-    client._station._outbox._store._idle.clear()  # type: ignore[union-attr]
+    client._station._outbox._store._readers._idle.clear()  # type: ignore[union-attr]
     break_disk()
     trial.record(client, 5)
     return client
@@ -409,16 +420,16 @@ def takes_a_read_error_for_damage() -> None:
     recover = store.Store.recover
     rescue.Rescue._sound_after_all = lambda self, found: None  # type: ignore[method-assign]
     store.Store._open_damaged = lambda self, error: self._rescue().replace_damaged(error, None)  # type: ignore[method-assign]
-    ask = store.Store._ask
 
     def asked(self: store.Store, question: Any) -> Any:
-        try:
-            return ask(self, question)
-        except sqlite3.DatabaseError as error:
-            recover(self, error, is_certain=True)
-            return ask(self, question)
+        with connection.translated(self.path):
+            try:
+                return self._readers.ask(question)
+            except sqlite3.DatabaseError as error:
+                recover(self, error, is_certain=True)
+                return self._readers.ask(question)
 
-    store.Store._ask = asked  # type: ignore[method-assign]
+    store.Store.query = asked  # type: ignore[method-assign]
 
 
 def delivers_until_the_first_error() -> None:

@@ -262,6 +262,14 @@ def test_an_agent_that_ends_in_the_middle_of_many_threads_records_keeps_what_it_
     assert sorted(event["id"] for event in receiver.events) == sorted(ids_in(outbox_path))
 
 
+@pytest.mark.parametrize("rounds", [60, pytest.param(3000, marks=pytest.mark.release)])
+def test_threads_that_ask_while_an_outbox_is_closed_are_answered_or_refused(rounds: int, memory: Path) -> None:
+    with Program("close_beside_questions", str(memory), rounds, hangs_after_s=LONG_S) as agent:
+        told = agent.told()
+    assert set(told) <= {"all answered", "closed"}
+    assert (sum(told.values()), told.get("closed", 0) > 0) == (6 * rounds, True)
+
+
 def test_threads_and_exit_handlers_record_until_and_after_the_client_is_closed_at_exit(
     outbox_path: Path,
 ) -> None:

@@ -124,7 +124,7 @@ def test_one_bad_read_while_a_question_opens_its_connection_sets_nothing_aside(
 
     with closing(opened(outbox_path)) as outbox:
         outbox.record(event(), None, False)
-        outbox._store._idle.clear()
+        outbox._store._readers._idle.clear()
         with monkeypatch.context() as patch:
             patch.setattr(connection, "_configured", configured_in_a_bad_moment)
             assert len(ids(outbox)) == 1

@@ -26,7 +26,7 @@ from orchclient.core.http import HttpReply, HttpRequest
 from orchclient.core.ids import uuid7
 from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.worker import Worker
-from orchclient.outbox import bulk, checkpoints, cursors, desk, journal, leadership, listing, retention, store
+from orchclient.outbox import bulk, checkpoints, cursors, desk, journal, leadership, listing, readers, retention, store
 from orchclient.outbox.leadership import Holder
 from orchclient.outbox.outbox import Outbox
 from orchclient.sinks.orchestrator import OrchestratorSink
@@ -60,7 +60,7 @@ def counting(patch: pytest.MonkeyPatch) -> Iterator[Counter]:
     """Counts the instructions of every outbox that is opened inside."""
     counter, connect = Counter(), store.connect
     with patch.context() as inner:
-        for opener in (store, checkpoints):
+        for opener in (store, checkpoints, readers):
             inner.setattr(opener, "connect", lambda *args, **options: counter.watch(connect(*args, **options)))
         yield counter
 
