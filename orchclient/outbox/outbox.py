@@ -12,10 +12,10 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from orchclient.core.errors import OutboxError
+from orchclient.core.errors import OutboxBusy, OutboxError
 from orchclient.core.events import Event, EventType
 from orchclient.outbox import folding, journal, limits, retention
 from orchclient.outbox.bursts import Pace
@@ -270,6 +270,9 @@ class Outbox:
         except BaseException:
             self._known.forget()
             raise
+        finally:
+            if self._closed:
+                self._close_store()
         if self.on_commit is not None:
             self.on_commit()
 
@@ -359,11 +362,11 @@ class Outbox:
                 self.sync()
         finally:
             self._closed = True
-            if self._writer.acquire():  # else a thread keeps the file in transaction(): its end closes it
-                try:
-                    self._store.close()
-                finally:
-                    self._writer.release()
+            self._close_store()
+
+    def _close_store(self) -> None:
+        with suppress(OutboxBusy):  # a thread keeps the file in transaction(): its end closes it
+            self._writer.alone(self._store.close)
 
     def new_source(self) -> str:
         """A random source, for an outbox that must take another one."""
@@ -377,18 +380,19 @@ class Outbox:
     def hold_still(self, until: float) -> None:
         """Before a fork: wait until no thread commits, at most until the monotonic time ``until``."""
         if not self.is_still:
+            self._is_held = True  # also when an interrupt comes before the next line is over
             self._is_held = self._writer.acquire(until - time.monotonic())
 
     @property
     def is_still(self) -> bool:
         """Whether no other thread can commit."""
-        return self._is_held or self._writer.is_led_by_me
+        return self._writer.is_led_by_me
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
-        if self._is_held:
-            self._is_held = False
+        if self._is_held and self._writer.is_led_by_me:
             self._writer.release()
+        self._is_held = False
 
     def start_anew(self) -> None:
         """After a fork, in the child: nothing of the parent's is used, the next call opens the file again."""

@@ -25,6 +25,7 @@ from orchclient.outbox.connection import connect
 from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
 from orchclient.outbox.store import Origin
+from orchclient.outbox.writer import Writer
 
 SECOND_US = 1_000_000
 
@@ -567,3 +568,31 @@ def test_a_close_ends_the_connection_that_checkpoints(outbox: Outbox) -> None:
     outbox.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         con.execute("SELECT 1")
+
+
+def test_a_close_beside_a_transaction_is_made_good_at_its_end(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Writer.acquire, "__defaults__", (0.01,))
+    record(outbox, status="completed")
+    with outbox.transaction() as con:
+        closing_thread = threading.Thread(target=outbox.close)
+        closing_thread.start()
+        closing_thread.join()
+        record(outbox)
+        assert con.execute("SELECT count(*) FROM events").fetchone() == (2,)
+    with pytest.raises(OutboxError, match="is closed"):
+        record(outbox)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        con.execute("SELECT 1")
+    with closing(opened(Path(outbox.path))) as again:
+        assert places(again) == [1, 2]
+
+
+def test_a_client_may_be_closed_inside_its_own_transaction(outbox: Outbox) -> None:
+    with outbox.transaction():
+        record(outbox)
+        outbox.close()
+        record(outbox)
+    with pytest.raises(OutboxError, match="is closed"):
+        record(outbox)
+    with closing(opened(Path(outbox.path))) as again:
+        assert places(again) == [1, 2]
