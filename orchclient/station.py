@@ -226,7 +226,7 @@ class Station:
         began, was_running = self._clock.monotonic(), self._flusher.is_running
         before = {row.name: row for row in self._rows()}  # what a starting flusher delivers counts too
         heard_before = self._outbox.query(inbox.last_n)
-        mark = flushing.begin(self._outbox, task)
+        mark = flushing.begin(self._outbox, self._clock, task)
         is_brief = not was_running and not self._background
         if not was_running:
             self._start(is_brief=is_brief)

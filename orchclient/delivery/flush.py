@@ -20,7 +20,8 @@ LOOK_EVERY_S = 0.05
 
 @frozen
 class Mark:
-    """The moment a flush began: the last event then, and the last attempt.
+    """The moment a flush began: the last event then, and the last attempt. One
+    that began before ``began_us`` says nothing.
 
     With a ``task``, its last event counts, and ``dead`` are its dead letters then, by sink.
     """
@@ -29,6 +30,7 @@ class Mark:
     last_attempt: int
     task: str | None = None
     dead: Mapping[str, int] = field(factory=dict)
+    began_us: int = 0
 
 
 @frozen
@@ -48,10 +50,14 @@ class Enough(Exception):
     """Raised by who watches a flush, to end the waiting at once."""
 
 
-def begin(outbox: Outbox, task: str | None = None) -> Mark:
-    """Note the moment, and ask whoever delivers, this process included, to try now what waits for its back-off."""
+def begin(outbox: Outbox, clock: Clock, task: str | None = None) -> Mark:
+    """Note the moment, and ask whoever delivers, this process included, to try now what waits for its back-off.
+
+    An attempt that is under way already is not the one that was asked for: what it met may be over by now.
+    """
+    began_us = clock.now_us()
     outbox.write(_hurry)
-    return outbox.query(lambda con: mark(con, task))
+    return evolve(outbox.query(lambda con: mark(con, task)), began_us=began_us)
 
 
 def _hurry(con: sqlite3.Connection) -> None:
@@ -104,7 +110,7 @@ def look(outbox: Outbox, clock: Clock, since: Mark, own: Collection[str], only: 
     """Where a flush stands now."""
 
     def ask(con: sqlite3.Connection) -> Progress:
-        failed = attempts.failed_since(con, since.last_attempt)
+        failed = attempts.failed_since(con, since.last_attempt, since.began_us)
         rows = tuple(row for row in cursors.sinks(con) if not only or row.name in only)
         until = since
         if since.task is None:  # what a dead letter has caused, too

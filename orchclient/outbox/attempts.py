@@ -62,9 +62,16 @@ def last_n(con: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
-def failed_since(con: sqlite3.Connection, n: int) -> set[str]:
-    """Sinks that had an attempt after the ``n``-th that left them waiting or paused."""
+def failed_since(con: sqlite3.Connection, n: int, began_us: int) -> set[str]:
+    """Sinks that had an attempt after the ``n``-th that left them waiting or paused, and began at an instant or later.
+
+    A second one counts in any case: an attempt waits for the one before, so only the first can have begun earlier, and
+    a clock may have been set back.
+    """
     rows = con.execute(
-        "SELECT DISTINCT sink FROM attempts WHERE n > ? AND action IN ('back_off', 'pause', 'disable')", (n,)
+        "SELECT DISTINCT sink FROM attempts AS tried WHERE n > :n AND action IN ('back_off', 'pause', 'disable') "
+        "AND (at_us >= :began_us "
+        "OR n > (SELECT min(n) FROM attempts AS first WHERE first.sink = tried.sink AND first.n > :n))",
+        {"n": n, "began_us": began_us},
     )
     return {row[0] for row in rows}

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,9 +23,11 @@ from orchclient.delivery.clock import SystemClock
 from orchclient.delivery.election import Election, is_held, lock_path
 from orchclient.delivery.housekeeper import Housekeeper
 from orchclient.delivery.waker import Waker
-from orchclient.outbox import leadership
+from orchclient.outbox import attempts, leadership
+from orchclient.outbox.attempts import Attempt
 from orchclient.testing import Fault, Receiver
 from tests.conftest import MakeClient
+from tests.faults.orchestrator_wire import URL, OrchestratorWire
 
 AGENT = """
 import sys
@@ -371,3 +374,37 @@ def test_a_backlog_rests_for_long_unless_it_grows_and_grows(
     is_full: bool, behind: int, before: int, share: Share
 ) -> None:
     assert share_of(is_full=is_full, behind=behind, behind_before=before) == share
+
+
+def test_a_flush_waits_for_the_attempt_after_the_one_that_was_under_way_when_it_began(make_client: MakeClient) -> None:
+    """What that one met may be over by now: an operator mends something, and says flush."""
+    is_under_way, may_fail = threading.Event(), threading.Event()
+
+    def first_is_lost() -> bool:
+        is_first = not is_under_way.is_set()
+        is_under_way.set()
+        return is_first and may_fail.wait(30)
+
+    client = make_client(url=URL, transport=lambda: OrchestratorWire(loses_answer=first_is_lost))
+    client.update_task_status("t", "testing")
+    assert is_under_way.wait(30)
+    report = client._station.flush(30, watch=lambda progress: may_fail.set())
+    assert report
+
+
+@pytest.mark.parametrize(("began_us", "counts"), [((1, 9), {"b"}), ((9, 1), {"b"}), ((9, 12), {"b"}), ((1,), set())])
+def test_a_failed_attempt_counts_for_a_flush_unless_it_was_under_way_when_that_began(
+    outbox_path: Path, began_us: tuple[int, ...], counts: set[str]
+) -> None:
+    """The second one counts whatever the clock said."""
+
+    def fail(con: sqlite3.Connection) -> set[str]:
+        attempts.add(con, Attempt("b", 11, 1, 1, 1, 0.0, "back_off", None, "before the flush"))
+        last_n = attempts.last_n(con)
+        attempts.add(con, Attempt("c", 20, 1, 1, 1, 0.0, "settle", 200, ""))
+        for at_us in began_us:
+            attempts.add(con, Attempt("b", at_us, 1, 1, 1, 0.0, "back_off", None, "down"))
+        return attempts.failed_since(con, last_n, 9)
+
+    with OrchestratorClient("agent", outbox=outbox_path, background=False) as client:
+        assert client._station.write(fail) == counts
