@@ -32,6 +32,9 @@ from orchclient.tracing import OPENTELEMETRY, loaded, of_span
 
 KNOWN_LANES = 4096
 
+_new = tuple.__new__
+"""Makes a named tuple in half the time of a call of its class, which is a function of Python."""
+
 
 class Recorder:
     """Records for one agent.
@@ -71,7 +74,10 @@ class Recorder:
         if lane is None:
             lane = self._new_lane(task_id)
         members = draft.members
-        if self._secrets.redactor.suspects(members):
+        said, redactor = draft.said, self._secrets.redactor
+        if said is None or redactor.extra_keys:  # a name of the user's own may be one of ours
+            said = members
+        if said and redactor.suspects(said):
             members = self._redacted(members)
         now_us = self._clock.now_us()
         event_id = event_id or uuid7(now_us // 1000, self._clock.randomness())
@@ -83,9 +89,9 @@ class Recorder:
         stored = body.encode()
         if len(stored) > self._max_bytes:
             raise self._too_large(len(stored), draft)
-        event = Event(event_id, task_id, self.agent_id, type_, priority, now_us, crc32(stored), body)
+        event = _new(Event, (event_id, task_id, self.agent_id, type_, priority, now_us, crc32(stored), body))
         seq = self._station.record(event, draft.status, draft.synced or self._synced)
-        return Receipt(event_id, seq, now_us)
+        return _new(Receipt, (event_id, seq, now_us))
 
     def record_error(self, draft: Draft, key: str | None) -> tuple[Receipt, Incident]:
         """Store an error, as one more of the open incident with its key when there is one.

@@ -201,6 +201,14 @@ def test_a_url_that_is_none_is_refused_at_construction_without_repeating_it(
     assert "url (argument)" in str(caught.value)
 
 
+def test_a_member_of_ours_that_the_user_names_as_secret_is_not_stored(make_client: MakeClient) -> None:
+    client = make_client(redact_keys=["current_step"])
+    client.update_task_status("t", "testing", None, 5, "harmless to look at")
+    state = client.task_state("t")
+    assert state is not None
+    assert state.current_step == "[redacted]"
+
+
 def fail_in_a_transaction(client: OrchestratorClient) -> None:
     with client.transaction() as con:
         con.execute("INSERT INTO mine VALUES (2)")

@@ -21,8 +21,8 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 def uuid7(ms: int, randomness: bytes) -> str:
     """UUIDv7 of RFC 9562, section 5.7: 48 bits of UTC milliseconds and 74 of the 80 random bits given."""
-    bits = randomness.hex()
-    return f"{_time_part(ms)}{bits[:3]}-{_VARIANT[bits[3]]}{bits[4:7]}-{bits[7:19]}"
+    bits = randomness.hex("-", 6)  # 8 digits, and behind a hyphen the last 12
+    return f"{_time_part(ms)}{bits[:3]}-{_VARIANT[bits[4]]}{bits[5:]}"
 
 
 @lru_cache(maxsize=4)

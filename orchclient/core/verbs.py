@@ -10,9 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
-
-from attrs import define
+from typing import Any, NamedTuple
 
 from orchclient.core import limits
 from orchclient.core.errors import InvalidEvent
@@ -35,11 +33,11 @@ from orchclient.core.timestamps import microseconds, rfc3339
 Data = dict[str, Any]
 
 
-@define
-class Draft:
+class Draft(NamedTuple):
     """An event before it has an id and a time. ``status`` is the task's state after it, None for no change.
 
     ``members`` is the JSON text of the data's members behind ``task_id``, as ``core.jsontext.members_text`` makes it.
+    ``said`` is the part of it that is in the agent's own words, and so may hold a secret; None where it may be all.
     """
 
     type: str
@@ -48,6 +46,7 @@ class Draft:
     priority: str = "low"
     status: str | None = None
     synced: bool = True  # durable against power loss when the call returns, whatever it says
+    said: str | None = None
 
     @property
     def data(self) -> Data:
@@ -56,6 +55,7 @@ class Draft:
         return data
 
 
+_new = tuple.__new__
 _STATUSES = {status.value: status.value for status in TaskStatus}
 _PRIORITIES = {priority.value: priority.value for priority in NotificationPriority}
 
@@ -69,18 +69,29 @@ def status_update(
     attempt: int | None = None,
 ) -> Draft:
     """A task's state; only the members that were given are said, so that the others stay as they were."""
-    state = _word("status", status, _STATUSES)
-    # By hand, since this is the call that agents make most: half the time of encoding a dict.
-    text = f',"status":"{state}"'
+    # By hand, since this is the call that agents make most: half the time of encoding a dict. What is mostly given is
+    # looked at in place, since the call of a function takes as long as the look.
+    state = _STATUSES.get(status) if type(status) is str else None
+    if state is None:
+        state = _word("status", status, _STATUSES)
+    text, said = f',"status":"{state}"', ""
     if progress_percentage is not None:
-        text += f',"progress_percentage":{_progress(progress_percentage)}'
+        is_plain = type(progress_percentage) is int and 0 <= progress_percentage <= 100
+        text += f',"progress_percentage":{progress_percentage if is_plain else _progress(progress_percentage)}'
     if current_step is not None:
-        text += f',"current_step":{quote(_text("current_step", current_step, limits.STEP_CHARS))}'
+        if type(current_step) is not str or len(current_step) > limits.STEP_CHARS:
+            _text("current_step", current_step, limits.STEP_CHARS)
+        said = quote(current_step)
+        text += f',"current_step":{said}'
     if metadata is not None:
-        text += f',"metadata":{object_text("metadata", _object("metadata", metadata))}'
+        told = object_text("metadata", _object("metadata", metadata))
+        text += f',"metadata":{told}'
+        said += told
     if attempt is not None:
         text += f',"attempt":{_attempt(attempt)}'
-    return Draft(EventType.TASK_STATUS, task_id, storable(text), status=state, synced=False)
+    if not text.isascii():
+        text = storable(text)
+    return _new(Draft, (EventType.TASK_STATUS, task_id, text, "low", state, False, said))
 
 
 def start(task_id: str, attempt: int) -> Draft:

@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 
@@ -28,24 +29,6 @@ class Clock(Protocol):
         """Let time pass, for an agent that asked to wait; the client itself never sleeps."""
 
 
-class SystemClock:
-    """The machine's clock and randomness."""
-
-    @staticmethod
-    def now_us() -> int:
-        """UTC microseconds since 1970."""
-        return time.time_ns() // 1000
-
-    monotonic = staticmethod(time.monotonic)
-    jitter = staticmethod(random.random)
-    sleep = staticmethod(time.sleep)
-
-    @staticmethod
-    def randomness() -> bytes:
-        """Ten bytes of the kernel's randomness: not shared with a forked child."""
-        return _random_bytes(10)
-
-
 def _source_of_randomness() -> Callable[[int], bytes]:
     """getrandom(2) where there is one and nobody forbids it: unlike urandom(), CPython calls it without letting go of
     the interpreter, so no other thread comes in between.
@@ -57,4 +40,16 @@ def _source_of_randomness() -> Callable[[int], bytes]:
     return os.getrandom
 
 
-_random_bytes = _source_of_randomness()
+class SystemClock:
+    """The machine's clock and randomness."""
+
+    @staticmethod
+    def now_us() -> int:
+        """UTC microseconds since 1970."""
+        return time.time_ns() // 1000
+
+    monotonic = staticmethod(time.monotonic)
+    jitter = staticmethod(random.random)
+    sleep = staticmethod(time.sleep)
+    randomness = staticmethod(partial(_source_of_randomness(), 10))
+    """Ten bytes of the kernel's randomness: not shared with a forked child, nor with a copy of the whole machine."""

@@ -112,16 +112,13 @@ class Commits:
             result = self._committed(con, work, is_single_statement)
         except LOCK_ERRORS as error:
             result = self._try_again(error, lambda: self._committed(con, work, is_single_statement), until)
-        self._count(syncs_inside)
-        if synced and not syncs_inside:
-            self._sync()
-        return result
-
-    def _count(self, is_synced: bool) -> None:
         self.count += 1
         self.total += 1
-        if is_synced:
+        if syncs_inside:
             self._synced = self.total
+        elif synced:
+            self._sync()
+        return result
 
     def _has_company(self) -> bool:
         """Whether another process was met lately: then SQLite would keep it waiting while it syncs.
@@ -175,7 +172,9 @@ class Commits:
                 f"outbox {self._store.path}: the transaction was ended inside transaction(); leave COMMIT to it"
             )
         con.execute("COMMIT")
-        self._count(is_synced=True)
+        self.count += 1
+        self.total += 1
+        self._synced = self.total
 
     def end(self, con: sqlite3.Connection) -> None:
         """Leave the gate; what is not committed is taken back."""

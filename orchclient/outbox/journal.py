@@ -97,7 +97,8 @@ class Append:
             return stored
         self.has_run = True
         try:
-            seq: int = con.execute(_INSERT, self.event).lastrowid  # type: ignore[assignment]
+            # A plain tuple: sqlite3 takes any other sequence apart item by item, 0.4 us.
+            seq: int = con.execute(_INSERT, tuple(self.event)).lastrowid  # type: ignore[assignment]
         except sqlite3.OperationalError as error:
             self.has_run = not is_busy(error)
             raise

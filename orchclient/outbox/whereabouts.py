@@ -22,7 +22,7 @@ class Whereabouts:
     def __init__(self, path: str) -> None:
         self._path = path
         self._wal_path = path + "-wal"
-        self._directory = os.path.dirname(path)
+        self._directory = os.fsencode(os.path.dirname(path))  # as bytes: asked after every commit
         self._files = self._named_files()
         self._unchanged = NEVER
 

@@ -6,15 +6,33 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from orchclient.core import verbs
 from orchclient.core.errors import InvalidEvent
 from orchclient.core.events import NotificationPriority, TaskStatus
+from orchclient.core.redaction import Redactor
+from tests.core.test_redaction import SECRET_KEYS, SECRET_TEXTS
 
 
 def test_a_status_update_says_only_what_was_given() -> None:
     draft = verbs.status_update("t", TaskStatus.IN_PROGRESS, None, None, None)
     assert draft.data == {"status": "in_progress"}
+
+
+words = st.text() | st.lists(st.sampled_from(sum(map(list, SECRET_TEXTS), list(SECRET_KEYS))), max_size=3).map(" ".join)
+
+
+@given(words | st.none(), st.dictionaries(words, words) | st.none(), st.integers(0, 100) | st.none())
+@example("password", {"a": "=hunter2"}, 1)
+@example("Authorization:", {"Bearer": "abcdefgh"}, None)
+def test_what_a_status_update_says_in_the_agent_s_own_words_is_all_that_may_hold_a_secret(
+    step: str | None, metadata: dict[str, str] | None, progress: int | None
+) -> None:
+    draft, redactor = verbs.status_update("t", "in_progress", metadata, progress, step), Redactor()
+    if not redactor.suspects(draft.said or ""):
+        assert redactor.redact(draft.data) == draft.data
 
 
 @pytest.mark.parametrize(("given", "told"), [(-5, 0), (0, 0), (45.5, 45.5), (100, 100), (250, 100)])
