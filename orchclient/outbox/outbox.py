@@ -7,17 +7,15 @@ the file anew at its next call.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from orchclient.core.errors import OutboxBusy, OutboxError
 from orchclient.core.events import Event, EventType
-from orchclient.outbox import folding, journal, limits, retention
+from orchclient.outbox import folding, forks, journal, limits, retention
 from orchclient.outbox.bursts import Pace
 from orchclient.outbox.compaction import Folded, Passage, fold_superseded
 from orchclient.outbox.connection import is_damage, is_failed_sync
@@ -73,7 +71,7 @@ class Outbox:
         self.on_commit: Callable[[], None] | None = None  # called after each commit of an event
         self.on_burden: Callable[[], None] | None = None  # called when folding or a checkpoint would be good
         self.on_fork: Callable[[], None] | None = None  # called in a forked child
-        _LIVE.add(self)  # before it is open, so that no fork overlooks it
+        forks.watch(self)  # before it is open, so that no fork overlooks it
         self._store.open()
         try:
             self._fullness = self._measured()
@@ -403,40 +401,3 @@ class Outbox:
         self.on_commit = self.on_burden = None
         if self.on_fork is not None:
             self.on_fork()
-
-
-# The hooks of a fork cannot be taken back, so they are registered once and look for outboxes that are still alive.
-_LIVE: weakref.WeakSet[Outbox] = weakref.WeakSet()
-FORK_TOTAL_S = 10.0
-
-
-def _hold_still() -> None:
-    """So that a child inherits no lock that is held: first no commits, then nobody else inside SQLite.
-
-    In this order: who commits may come to stillness, and who is there never waits for one who commits.
-    """
-    until = time.monotonic() + FORK_TOTAL_S
-    while not _is_still(until) and time.monotonic() < until:
-        STILLNESS.release()
-
-
-def _is_still(until: float) -> bool:
-    for outbox in list(_LIVE):
-        outbox.hold_still(until)
-    STILLNESS.hold(until)
-    return all(outbox.is_still for outbox in list(_LIVE))  # another one may have been opened meanwhile
-
-
-def _go_on() -> None:
-    STILLNESS.release()
-    for outbox in list(_LIVE):
-        outbox.go_on()
-
-
-def _start_anew() -> None:
-    STILLNESS.start_anew()
-    for outbox in list(_LIVE):
-        outbox.start_anew()
-
-
-os.register_at_fork(before=_hold_still, after_in_parent=_go_on, after_in_child=_start_anew)

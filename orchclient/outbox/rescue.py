@@ -88,15 +88,21 @@ class Rescue:
         with self._salvaging():
             owed.end_moves(path)
             found = files.identity(path)
-            try:
-                self._store.refuse_lone_wal()
-                con = self._store.open_replacement()
-            except OutboxError as error:
-                if not is_damage(error.__cause__):
-                    raise
-                con = self._open_another(error.__cause__, found)
+            con = self._opened_unless_damaged()
+            if isinstance(con, sqlite3.Error):
+                con = self._open_another(con, found)
             self._take_over(con)
             return con
+
+    def _opened_unless_damaged(self) -> sqlite3.Connection | sqlite3.Error:
+        """What the path names, opened; the damage that was met."""
+        try:
+            self._store.refuse_lone_wal()
+            return self._store.open_replacement()
+        except OutboxError as error:
+            if not is_damage(error.__cause__):
+                raise
+            return error.__cause__
 
     def replace_damaged(self, error: BaseException, found: files.FileIdentity | None) -> sqlite3.Connection:
         """Set damaged files aside, open new ones, and take over what can be read of the old ones.
@@ -154,12 +160,8 @@ class Rescue:
         """
         if found is None or found in self._acquitted:
             return None
-        try:
-            self._store.refuse_lone_wal()
-            con = self._store.open_replacement()
-        except OutboxError as error:
-            if not is_damage(error.__cause__):
-                raise
+        con = self._opened_unless_damaged()
+        if isinstance(con, sqlite3.Error):
             return None
         with self._store.closed_on_failure(con):
             if checkup.is_known_to_be_sound(con):
