@@ -105,6 +105,7 @@ class Worker:
     _not_before: float = 0.0  # monotonic seconds
     _greeted: bool = False
     _ahead: ReadAhead | None = None
+    _newest_seq: int = -1
     _served_lane: bool = False  # the last turn's events came from the desk: the stream has its turn
     courier: Courier = field(init=False)
     _is_selective: bool = field(init=False)
@@ -214,7 +215,12 @@ class Worker:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.holds(con, after_seq, self.limit):
             return ahead.rows
-        return checked(bulk.read_next(con, after_seq, self.limit))
+        return checked(bulk.read_next(con, after_seq, self.limit, one_by_one=self._is_quiet()))
+
+    def _is_quiet(self) -> bool:
+        """Whether this process recorded nothing since this was asked last."""
+        before, self._newest_seq = self._newest_seq, self.outbox.newest_seq
+        return self._newest_seq == before
 
     def _next_lane_s(self) -> float | None:
         due_us = self.outbox.query(lambda con: desk.next_due_us(con, self.sink.name))
@@ -257,7 +263,7 @@ class Worker:
     def _read_ahead(self, selection: Selection) -> None:
         """While the receiver works: most often all arrives, and then this is what comes next."""
         if selection.lane is None and not selection.row.parked:
-            self._ahead = read_ahead(self.outbox, selection.last_seq, self.limit)
+            self._ahead = read_ahead(self.outbox, selection.last_seq, self.limit, one_by_one=self._is_quiet())
 
     # --- deciding ------------------------------------------------------------------------------------------------
 

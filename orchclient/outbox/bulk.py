@@ -2,7 +2,8 @@
 
 Python's sqlite3 gives the interpreter's lock away at every row and takes it back. Beside an agent that records, each
 time is a change of threads, which costs more than the row. In one row the reading goes on while the agent computes.
-Rows that do not come apart again as they should (a place is missing, bits flipped on the disk) are read one by one.
+Rows that do not come apart again as they should (a place is missing, bits flipped on the disk) are read one by one; so
+are all where nobody records, since that spares taking them apart.
 """
 
 from __future__ import annotations
@@ -69,9 +70,13 @@ def damaged_among(rows: Sequence[Row]) -> list[Row]:
     return [row for row, checksum in zip(rows, found, strict=True) if row[2] != checksum]
 
 
-def read_next(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[Row]:
-    """The events behind ``after_seq`` that fit into one batch, in order; at least one if there is any."""
-    return _taken(lambda taken, at_most: _rows_behind(con, taken[-1][0] if taken else after_seq, at_most), limit)
+def read_next(con: sqlite3.Connection, after_seq: int, limit: BatchLimit, *, one_by_one: bool = False) -> list[Row]:
+    """The events behind ``after_seq`` that fit into one batch, in order; at least one if there is any.
+
+    ``one_by_one``: no thread of this process records right now.
+    """
+    read = _each_behind if one_by_one else _rows_behind
+    return _taken(lambda taken, at_most: read(con, taken[-1][0] if taken else after_seq, at_most), limit)
 
 
 def read_lane(con: sqlite3.Connection, sink: str, task: str, limit: BatchLimit) -> list[Row]:
@@ -98,8 +103,10 @@ _TOGETHER = f"""
 def _rows_behind(con: sqlite3.Connection, after_seq: int, at_most: int) -> list[Row]:
     count, first, last, *texts = con.execute(_TOGETHER, (after_seq, at_most)).fetchone()
     rows = _apart(range(first, last + 1), *texts) if count and None not in texts else []
-    if len(rows) == count:
-        return rows
+    return rows if len(rows) == count else _each_behind(con, after_seq, at_most)
+
+
+def _each_behind(con: sqlite3.Connection, after_seq: int, at_most: int) -> list[Row]:
     return con.execute(f"SELECT seq, task, crc, CAST(body AS BLOB) {_NEXT}", (after_seq, at_most)).fetchall()
 
 

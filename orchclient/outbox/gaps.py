@@ -75,6 +75,12 @@ def ranges(con: sqlite3.Connection, sink: str, first_seq: int, last_seq: int) ->
     ).fetchall()
 
 
+def begins_between(con: sqlite3.Connection, sink: str, after_seq: int, up_to_seq: int) -> bool:
+    """Whether a range noted for a sink begins at a place with ``after_seq < seq <= up_to_seq``."""
+    query = "SELECT 1 FROM gaps WHERE sink = ? AND first_seq > ? AND first_seq <= ? LIMIT 1"
+    return con.execute(query, (sink, after_seq, up_to_seq)).fetchone() is not None
+
+
 def count(con: sqlite3.Connection, sink: str, after_seq: int, up_to_seq: int) -> int:
     """How many places with ``after_seq < seq <= up_to_seq`` are noted for a sink."""
     total: int = con.execute(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 from attrs import astuple, field, frozen
@@ -199,8 +201,11 @@ _MARK = f'","type":"{TYPE_PREFIX}{EventType.REMINDER}"'.encode()
 _MARK_AT = 42  # behind the id
 
 
-def over_among(con: sqlite3.Connection, rows: Iterable[Row]) -> set[int]:
+def over_among(con: sqlite3.Connection, rows: Sequence[Row]) -> set[int]:
     """The places of reminders, among events to be sent, of what is not open any more."""
+    bodies = map(itemgetter(3), rows)
+    if not any(map(bytes.startswith, bodies, repeat(_MARK), repeat(_MARK_AT))):  # half the time of a loop
+        return set()
     found = [(seq, body) for seq, _, _, body in rows if body.startswith(_MARK, _MARK_AT)]
     return {seq for seq, body in found if not _is_open(con, _about(body))}
 

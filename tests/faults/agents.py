@@ -114,8 +114,8 @@ def open_when_told(gun: str) -> None:
 
 
 def flush_until_told(path: str, url: str) -> None:
-    """Deliver what others record."""
-    with OrchestratorClient("flusher", outbox=path, url=url) as client:
+    """Deliver what others record, and nothing of its own, however long it takes."""
+    with OrchestratorClient("flusher", outbox=path, url=url, heartbeat="off") as client:
         client.flush(0.1)
         say("ready")
         sys.stdin.readline()

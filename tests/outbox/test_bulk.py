@@ -49,7 +49,9 @@ DAMAGED = 20
 
 def assert_the_same(con: sqlite3.Connection) -> None:
     for after_seq, events in PLACES:
-        assert bulk.read_next(con, after_seq, BatchLimit(events)) == one_by_one(con, after_seq, events)
+        expected = one_by_one(con, after_seq, events)
+        assert bulk.read_next(con, after_seq, BatchLimit(events)) == expected
+        assert bulk.read_next(con, after_seq, BatchLimit(events), one_by_one=True) == expected
 
 
 def assert_the_same_is_told(con: sqlite3.Connection, but: int = 0) -> None:

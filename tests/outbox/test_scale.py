@@ -323,7 +323,7 @@ def test_a_planted_scan_is_counted(filled: dict[int, Path], monkeypatch: pytest.
 
 
 def test_a_planted_hoard_is_seen(filled: dict[int, Path], thousand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit) -> list[bulk.Row]:
+    def read_all(con: sqlite3.Connection, after_seq: int, limit: BatchLimit, *, one_by_one: bool) -> list[bulk.Row]:
         entries = list(journal.read_range(con, after_seq, journal.MAX_SEQ))
         return [(entry.seq, entry.task, entry.crc, entry.body.encode()) for entry in entries][: limit.events]
 
