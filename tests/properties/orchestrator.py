@@ -92,6 +92,7 @@ class Orchestrator:
         self._highest_seen: dict[tuple[str, str], str] = {}
         self._highest_kept: dict[tuple[str, str], str] = {}
         self._excused: set[str] = set()  # ids that the receiver itself put out of order
+        self._kept_in_silence: set[str] = set()  # ids of which it said nothing, though it kept them
 
     def answer(self, request: HttpRequest) -> Outcome:
         """Play the next answer of the script; without one, all is well."""
@@ -160,6 +161,8 @@ class Orchestrator:
         event_id = event["id"]
         if verdict.breaks_order:
             self._excused.add(event_id)
+        if verdict.is_taken and not verdict.is_said:
+            self._kept_in_silence.add(event_id)
         if not self._is_new(event):
             return {"id": event_id, "status": "duplicate"}
         if not verdict.is_taken:
@@ -182,7 +185,8 @@ class Orchestrator:
         if event["sequence"] < highest and event_id not in self._excused | self.refused:
             self.breaches.append(f"{lane[1]}: {event['sequence']} is kept after {highest}")
         self._highest_kept[lane] = max(highest, event["sequence"])
-        if event_id in self.kept:
+        # Against the contract, what is behind a conflict may have been kept, and without a word: then nobody knows.
+        if event_id in self.kept and event_id not in self._kept_in_silence:
             self.breaches.append(f"{event_id} is kept under two sources")
         self.keys.add((event["source"], event_id))
         self.kept[event_id] = event

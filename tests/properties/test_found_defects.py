@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .world import SINKS, World
 FIRST, OTHER = SINKS
 RETRY = DEFERRALS[0]
 FENCED_BEFORE_THE_REPLY = FENCED[1]
+KEPT_IN_SILENCE = next(answer for answer in DEFERRALS if answer.name == "kept without a result, event 1 of task 0")
 THROTTLED = next(answer for answer in STATUSES if "Retry-After '7'" in answer.name)
 
 
@@ -158,3 +160,14 @@ def test_a_fenced_flusher_does_not_renew_the_source(world: World) -> None:
     deliver(world, FENCED_BEFORE_THE_REPLY)
     world.heal()
     assert len(world.orchestrators[FIRST].keys) == len(world.orchestrators[FIRST].kept)
+
+
+def test_what_a_receiver_keeps_in_silence_behind_a_conflict_comes_again_under_the_new_source(world: World) -> None:
+    """No defect of ours: it was to give a result for each event, and to keep nothing behind a conflict of the task."""
+    restore(world)
+    record(world, 2)
+    deliver(world, KEPT_IN_SILENCE)
+    world.heal()
+    receiver = world.orchestrators[FIRST]
+    assert sorted(Counter(event_id for _, event_id in receiver.keys).values()) == [1, 1, 1, 2]
+    assert not receiver.breaches
