@@ -33,12 +33,18 @@ class Forkable(Protocol):
         """After a fork, in the child."""
 
 
-_live: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_watched: dict[int, weakref.ref[Forkable]] = {}
 
 
 def watch(outbox: Forkable) -> None:
     """From now on forks heed this outbox, as long as it lives."""
-    _live.add(outbox)
+    key = id(outbox)
+    _watched[key] = weakref.ref(outbox, lambda _: _watched.pop(key, None))
+
+
+def _live() -> list[Forkable]:
+    """Those that are alive now. Other threads may open and drop outboxes meanwhile; a WeakSet must not change then."""
+    return [outbox for known in list(_watched.values()) if (outbox := known()) is not None]
 
 
 def _hold_still() -> None:
@@ -52,21 +58,21 @@ def _hold_still() -> None:
 
 
 def _is_still(until: float) -> bool:
-    for outbox in list(_live):
+    for outbox in _live():
         outbox.hold_still(until)
     STILLNESS.hold(until)
-    return all(outbox.is_still for outbox in list(_live))  # another one may have been opened meanwhile
+    return all(outbox.is_still for outbox in _live())  # another one may have been opened meanwhile
 
 
 def _go_on() -> None:
     STILLNESS.release()
-    for outbox in list(_live):
+    for outbox in _live():
         outbox.go_on()
 
 
 def _start_anew() -> None:
     STILLNESS.start_anew()
-    for outbox in list(_live):
+    for outbox in _live():
         outbox.start_anew()
 
 

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -122,13 +122,29 @@ def copy_undelivered(ghost: sqlite3.Connection, con: sqlite3.Connection, source:
         fold.write(ghost)
     before_seq = journal.last_seq(con)
     identity.renew(con, source, before_seq + 1, now_us, "salvaged")
-    copied = _copy_events(_needed(ghost), con)
-    _write_sinks(_sinks(ghost), con, before_seq)
-    if before_seq == 0:
-        _copy_fold(ghost, con)
-    for people in _PEOPLE:
-        people.take_over(ghost, con)
+    with _in_one_state(ghost):
+        copied = _copy_events(_needed(ghost), con)
+        _write_sinks(_sinks(ghost), con, before_seq)
+        if before_seq == 0:
+            _copy_fold(ghost, con)
+        for people in _PEOPLE:
+            people.take_over(ghost, con)
     return copied
+
+
+@contextmanager
+def _in_one_state(lost: sqlite3.Connection) -> Iterator[None]:
+    """All questions are of one moment: who has not noticed the loss still commits to the old files.
+
+    A question that was taken over without its event would be told as recorded to whoever asks it again.
+    """
+    if not lost.in_transaction:
+        lost.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if lost.in_transaction:
+            lost.execute("ROLLBACK")
 
 
 def _needed(ghost: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
@@ -239,10 +255,11 @@ def copy_readable(damaged: sqlite3.Connection, con: sqlite3.Connection, source: 
     """
     before_seq = journal.last_seq(con)
     identity.renew(con, source, before_seq + 1, now_us, "damaged")
-    readable = _readable(damaged, _settled(damaged))
-    copied = _copy_events((row for row in readable if crc32(row[-1].encode()) == row[-2]), con)
-    _write_sinks(_readable_sinks(damaged), con, before_seq)
-    _take_over_people(damaged, con)
+    with _in_one_state(damaged):
+        readable = _readable(damaged, _settled(damaged))
+        copied = _copy_events((row for row in readable if crc32(row[-1].encode()) == row[-2]), con)
+        _write_sinks(_readable_sinks(damaged), con, before_seq)
+        _take_over_people(damaged, con)
     return copied
 
 

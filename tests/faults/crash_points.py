@@ -207,7 +207,7 @@ BIRTHS: dict[str, Point] = {
 RESCUES: dict[str, Point] = {
     "salvage: the loss is found": Point(_before(Store, "salvage"), 1),
     "salvage: the new file is open": Point(_after(Rescue, "_adopt"), 1),
-    "salvage: copied, not committed": Point(_after(salvage, "copy_undelivered"), 1),
+    "salvage: copied, not committed": Point(_after(salvage, "_copy_events"), 1),
     "salvage: done": Point(_after(Store, "salvage"), 1),
 }
 """Moments after the files were taken away."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -19,11 +20,25 @@ import pytest
 from orchclient.core.errors import OutboxBusy, OutboxError, UnknownEvent
 from orchclient.core.events import Event
 from orchclient.core.ids import uuid7
-from orchclient.outbox import connection, cursors, desk, folding, identity, journal, listing, migrations, retention
+from orchclient.core.judging import RequestKind
+from orchclient.outbox import (
+    connection,
+    cursors,
+    desk,
+    folding,
+    identity,
+    journal,
+    listing,
+    migrations,
+    requests,
+    retention,
+    salvage,
+)
 from orchclient.outbox import outbox as outbox_module
 from orchclient.outbox.connection import connect
 from orchclient.outbox.limits import Limits
 from orchclient.outbox.outbox import Outbox
+from orchclient.outbox.requests import Request
 from orchclient.outbox.store import Origin
 from orchclient.outbox.writer import Writer
 
@@ -524,6 +539,29 @@ def test_destinations_of_lost_files_go_on_in_a_file_that_another_process_made_me
     row = outbox.query(lambda con: cursors.sink(con, "chat"))
     entries = outbox.query(lambda con: list(journal.read_range(con, row.cursor if row else 99, 99)))
     assert [entry.task for entry in entries] == ["lost", "after"]
+    other.close()
+
+
+def test_what_is_committed_to_lost_files_while_they_are_copied_is_taken_over_whole_or_not_at_all(
+    outbox: Outbox, outbox_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process asks before it notices the loss: of a question without its event nobody would be told again."""
+    record(outbox)
+    other, copy_events = connect(str(outbox_path)), salvage._copy_events
+    question = event("asked")
+
+    def copied_meanwhile(rows: Any, con: sqlite3.Connection) -> int:
+        copied = copy_events(rows, con)
+        journal.append(other, question)
+        requests.add(other, Request(question.id, RequestKind.QUESTION, 2, "", "asked", "a", None, "", "low", 0))
+        return copied
+
+    monkeypatch.setattr(salvage, "_copy_events", copied_meanwhile)
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{outbox_path}{ending}").unlink()
+    record(outbox)
+    assert requests.by_id(other, question.id)
+    assert outbox.query(lambda con: requests.by_id(con, question.id)) is None
     other.close()
 
 
