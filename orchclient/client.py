@@ -401,8 +401,8 @@ class OrchestratorClient:
         """Deliver what is due now, by this process or the one that delivers on this host; at most ``timeout`` seconds.
 
         Without a timeout: 30 s. A destination that fails is tried once, by an attempt that begins after the call. Never
-        raises because of the network. What noise rules hold back (``held`` in the report: people are not to be told yet)
-        is not due, and not waited for.
+        raises because of the network. What noise rules hold back (``held`` in the report: people are not to be told
+        yet) is not due, and not waited for.
         """
         return self._station.flush(DEFAULT_FLUSH_S if timeout is None else timeout)
 

@@ -213,7 +213,7 @@ class Worker:
 
     def _next_rows(self, con: sqlite3.Connection, after_seq: int) -> Checked:
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.holds(con, after_seq, self.limit):
+        if ahead is not None and ahead.holds(con, self.outbox.generation, after_seq, self.limit):
             return ahead.rows
         return checked(bulk.read_next(con, after_seq, self.limit, one_by_one=self._is_quiet()))
 

@@ -31,7 +31,7 @@ def filled(path: Path, count: int) -> Outbox:
 def holds(outbox: Outbox, after_seq: int, limit: BatchLimit = LIMIT) -> bool:
     ahead = read_ahead(outbox, 2, LIMIT)
     assert ahead is not None
-    return outbox.query(lambda con: ahead.holds(con, after_seq, limit))
+    return outbox.query(lambda con: ahead.holds(con, outbox.generation, after_seq, limit))
 
 
 def fold(con: sqlite3.Connection, seq: int) -> None:
@@ -60,7 +60,18 @@ def test_what_was_folded_since_is_not_sent(outbox_path: Path) -> None:
         ahead = read_ahead(outbox, 2, LIMIT)
         outbox.write(lambda con: fold(con, 4))
         assert ahead is not None
-        assert not outbox.query(lambda con: ahead.holds(con, 2, LIMIT))
+        assert not outbox.query(lambda con: ahead.holds(con, outbox.generation, 2, LIMIT))
+
+
+def test_what_was_read_of_other_files_does_not_count(outbox_path: Path) -> None:
+    """The same places may be other events there."""
+    with closing(filled(outbox_path, 9)) as outbox:
+        ahead = read_ahead(outbox, 2, LIMIT)
+        for ending in ("", "-wal", "-shm"):
+            outbox_path.with_name(outbox_path.name + ending).unlink()
+        outbox.record(event(us=9), None, False)
+        assert ahead is not None
+        assert not outbox.query(lambda con: ahead.holds(con, outbox.generation, 2, LIMIT))
 
 
 def test_what_was_folded_before_is_not_read_twice(outbox_path: Path) -> None:
