@@ -20,10 +20,10 @@ LOOK_EVERY_S = 0.05
 
 @frozen
 class Mark:
-    """The moment a flush began: the last event then, and the last attempt. One
-    that began before ``began_us`` says nothing.
+    """The moment a flush began: the last event then, and the last attempt.
 
-    With a ``task``, its last event counts, and ``dead`` are its dead letters then, by sink.
+    A failed attempt that began before ``began_us`` says nothing. With a ``task``, its last event counts, and ``dead``
+    are its dead letters then, by sink.
     """
 
     last_seq: int
